@@ -81,18 +81,18 @@ func pythonRepr(s string) string {
 		case unicode.IsPrint(r):
 			out.WriteRune(r)
 		case r < 0x100:
-			out.WriteString(`\x` + hex(r, 2))
+			out.WriteString(`\x` + hexDigits(r, 2))
 		case r < 0x10000:
-			out.WriteString(`\u` + hex(r, 4))
+			out.WriteString(`\u` + hexDigits(r, 4))
 		default:
-			out.WriteString(`\U` + hex(r, 8))
+			out.WriteString(`\U` + hexDigits(r, 8))
 		}
 	}
 	out.WriteRune(quote)
 	return out.String()
 }
 
-func hex(r rune, width int) string {
+func hexDigits(r rune, width int) string {
 	digits := strconv.FormatInt(int64(r), 16)
 	return strings.Repeat("0", max(0, width-len(digits))) + digits
 }

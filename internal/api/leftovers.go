@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
@@ -100,7 +101,7 @@ func (c *call) resources() ([]resource, error) {
 	for _, doc := range docs {
 		labels := document.Strings(doc, "metadata", "labels")
 		is := labels["kind"]
-		if kind != "" && is != kind || !contains(resourceKinds, is) {
+		if kind != "" && is != kind || !slices.Contains(resourceKinds, is) {
 			continue
 		}
 		project, uid := document.String(doc, "metadata", "project"), document.String(doc, "metadata", "uid")
@@ -117,15 +118,6 @@ func (c *call) resources() ([]resource, error) {
 		}})
 	}
 	return out, nil
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // selector reads the equalities of a Kubernetes label selector: k=v, k==v and k.

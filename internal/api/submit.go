@@ -92,8 +92,8 @@ func (c *call) resolve(out *Submission, uri string, inline document.Object) erro
 	if scheme, _, ok := strings.Cut(uri, "://"); ok && scheme != "db" {
 		return fault.Invalid("function %q: importing from %s:// is not supported by this server; import the function and save it first", clip(uri), clip(scheme))
 	}
-	name, err := function.ParseURI(uri)
-	if err != nil {
+	name := function.ParseURI(uri)
+	if err := name.Check(); err != nil {
 		return err
 	}
 	if name.Project == "" {
