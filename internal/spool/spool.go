@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 )
@@ -64,6 +66,10 @@ type Launch struct {
 	GPUs      []string        `json:"gpus,omitempty"`
 	Grace     time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
 	LogLimit  int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
+	Timeout   time.Duration   `json:"timeout"`   // of the execution; 0: none
+	// Standalone says that no server follows this execution: whoever runs it brings
+	// its end into the store.
+	Standalone bool `json:"standalone,omitempty"`
 }
 
 // Limits are the resources an execution may use; 0 means no limit.
@@ -95,6 +101,12 @@ func Of(root, execution string) Dir { return Dir{Path: filepath.Join(root, execu
 // the spool, their content) beside it. If it exists already it is left as it is:
 // a launch that was decided once is not decided again.
 func Create(root string, launch Launch, files map[string][]byte) (Dir, error) {
+	return CreateAround(root, launch, files, "")
+}
+
+// CreateAround is Create with a log file that exists already, and may be open in
+// a worker that was started ahead: it is moved into the spool. "" means none.
+func CreateAround(root string, launch Launch, files map[string][]byte, log string) (Dir, error) {
 	dir := Of(root, launch.Execution)
 	if _, err := os.Stat(filepath.Join(dir.Path, "launch.json")); err == nil {
 		return dir, nil
@@ -129,6 +141,11 @@ func Create(root string, launch Launch, files map[string][]byte) (Dir, error) {
 			mode = 0o700
 		}
 		if err := os.WriteFile(path, content, mode); err != nil {
+			return dir, fmt.Errorf("create spool: %w", err)
+		}
+	}
+	if log != "" {
+		if err := os.Rename(log, filepath.Join(temp, "log")); err != nil {
 			return dir, fmt.Errorf("create spool: %w", err)
 		}
 	}
@@ -183,6 +200,11 @@ var ErrHeld = errors.New("another runner holds this execution")
 // Lock is the proof of life of a runner.
 type Lock struct{ file *os.File }
 
+// The lock is one of an open file description (F_OFD_SETLK): it ends with its
+// process, and it can be asked for without taking it, so that looking never gets
+// in the way of a runner that starts.
+func whole(kind int16) *unix.Flock_t { return &unix.Flock_t{Type: kind, Whence: io.SeekStart} }
+
 // Acquire takes the lock for this process until Release or its death, and writes
 // the process id into it. ErrHeld when another process has it.
 func (d Dir) Acquire() (*Lock, error) {
@@ -190,9 +212,9 @@ func (d Dir) Acquire() (*Lock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK)); err != nil {
 		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			return nil, ErrHeld
 		}
 		return nil, fmt.Errorf("lock: %w", err)
@@ -208,7 +230,12 @@ func (d Dir) Acquire() (*Lock, error) {
 }
 
 // Release gives the lock back; a second call does nothing.
-func (l *Lock) Release() { l.file.Close() }
+func (l *Lock) Release() {
+	// Unlocked by name, since a child between fork and exec shares the description.
+	if err := unix.FcntlFlock(l.file.Fd(), unix.F_OFD_SETLK, whole(unix.F_UNLCK)); err == nil {
+		l.file.Close()
+	}
+}
 
 // Alive reports whether a runner holds the lock now.
 func (d Dir) Alive() bool {
@@ -217,7 +244,8 @@ func (d Dir) Alive() bool {
 		return false
 	}
 	defer file.Close()
-	return errors.Is(syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	query := whole(unix.F_WRLCK)
+	return unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, query) == nil && query.Type != unix.F_UNLCK
 }
 
 // Signal sends sig to the living runner; false when none lives.
