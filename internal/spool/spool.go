@@ -19,15 +19,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/filelock"
 )
 
 // Mode says what a worker does with the code.
@@ -195,70 +192,20 @@ func (d Dir) Launch() (Launch, error) {
 func (d Dir) Remove() error { return os.RemoveAll(d.Path) }
 
 // ErrHeld is returned by Acquire while another process holds the lock.
-var ErrHeld = errors.New("another runner holds this execution")
+var ErrHeld = filelock.ErrHeld
 
-// Lock is the proof of life of a runner.
-type Lock struct{ file *os.File }
-
-// The lock is one of an open file description (F_OFD_SETLK): it ends with its
-// process, and it can be asked for without taking it, so that looking never gets
-// in the way of a runner that starts.
-func whole(kind int16) *unix.Flock_t { return &unix.Flock_t{Type: kind, Whence: io.SeekStart} }
-
-// Acquire takes the lock for this process until Release or its death, and writes
-// the process id into it. ErrHeld when another process has it.
-func (d Dir) Acquire() (*Lock, error) {
-	file, err := os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK)); err != nil {
-		file.Close()
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			return nil, ErrHeld
-		}
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if err := file.Truncate(0); err == nil {
-		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
-	}
-	if err != nil {
-		file.Close()
-		return nil, fmt.Errorf("write lock: %w", err)
-	}
-	return &Lock{file: file}, nil
-}
-
-// Release gives the lock back; a second call does nothing.
-func (l *Lock) Release() {
-	// Unlocked by name, since a child between fork and exec shares the description.
-	if err := unix.FcntlFlock(l.file.Fd(), unix.F_OFD_SETLK, whole(unix.F_UNLCK)); err == nil {
-		l.file.Close()
-	}
-}
+// Acquire takes the lock for this process until its release or its death. ErrHeld
+// when another process has it.
+func (d Dir) Acquire() (*filelock.Lock, error) { return filelock.Acquire(d.file("lock")) }
 
 // Alive reports whether a runner holds the lock now.
-func (d Dir) Alive() bool {
-	file, err := os.OpenFile(d.file("lock"), os.O_RDWR, 0)
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	query := whole(unix.F_WRLCK)
-	return unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, query) == nil && query.Type != unix.F_UNLCK
-}
+func (d Dir) Alive() bool { return filelock.Held(d.file("lock")) }
 
-// Signal sends sig to the living runner; false when none lives.
+// Signal sends sig to the living runner; false when none lives, or when it is
+// this process.
 func (d Dir) Signal(sig syscall.Signal) bool {
-	if !d.Alive() {
-		return false
-	}
-	raw, err := os.ReadFile(d.file("lock"))
-	if err != nil {
-		return false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-	return err == nil && pid > 1 && pid != os.Getpid() && syscall.Kill(pid, sig) == nil
+	pid := filelock.Holder(d.file("lock"))
+	return pid > 1 && pid != os.Getpid() && syscall.Kill(pid, sig) == nil
 }
 
 // Begin marks that user code is about to be touched. It fails with
