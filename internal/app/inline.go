@@ -1,12 +1,9 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -20,7 +17,6 @@ import (
 	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
-	"github.com/millrace/millrace/internal/worker"
 )
 
 // Run implements cli.System: a run in this process, without a server. The Python
@@ -289,17 +285,3 @@ func (r *inline) tail(path string) func() {
 	})
 	return func() { close(done); tailing.Wait() }
 }
-
-// ahead is a worker that was started before anything was known but that a Python
-// worker of the default interpreter will most likely be needed.
-type ahead struct {
-	log    string
-	output *os.File
-	worker *worker.Worker
-	python string
-	ready  chan struct{}
-}
-
-var _ = bytes.NewReader
-var _ io.Reader
-var _ = filepath.Join

@@ -3,11 +3,8 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
-	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -163,10 +160,3 @@ func (c controller) DeleteRun(ctx context.Context, project, uid string) error {
 func (c controller) DeleteProject(ctx context.Context, name string) (document.Object, error) {
 	return c.control.DeleteProject(ctx, name)
 }
-
-var _ interface {
-	http.Handler
-} = http.HandlerFunc(nil)
-
-var _ = fmt.Sprint
-var _ = os.Stdout
