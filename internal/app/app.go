@@ -179,7 +179,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	a.control.Start(ctx)
 	server := &http.Server{
 		Handler: a.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
-		ErrorLog: slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	failed := make(chan error, 1)
@@ -230,4 +230,6 @@ func checkExposure(options Options) error {
 }
 
 // goBundle is where code.Load puts bundles of this data directory.
-func (a *App) bundles() code.BundleStore { return code.BundleStore{Dir: filepath.Join(a.dir, "bundles")} }
+func (a *App) bundles() code.BundleStore {
+	return code.BundleStore{Dir: filepath.Join(a.dir, "bundles")}
+}
