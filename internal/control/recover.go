@@ -1,0 +1,46 @@
+package control
+
+import (
+	"context"
+	"errors"
+
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/spool"
+)
+
+// Recover brings the store up to date with what runners did while no loop was
+// running: it applies their journals and ends the executions whose runner is gone.
+// It starts nothing; executions that wait keep waiting for a server.
+func (c *Control) Recover(ctx context.Context) error {
+	active, err := c.Store.ExecutionActive(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range active {
+		if e.Phase == "starting" || e.Phase == "running" {
+			_, err := c.Settle(ctx, e.ID)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Settle applies the news of one execution and finishes it when its runner is
+// gone. It reports whether the execution is over.
+func (c *Control) Settle(ctx context.Context, id string) (bool, error) {
+	state := c.Backend.State(id)
+	e, _, err := c.Apply(ctx, id)
+	if err != nil || e.Phase == "finished" {
+		return err == nil, err
+	}
+	if state != Gone {
+		return false, nil
+	}
+	outcome := lost
+	if e.Outcome != nil {
+		outcome = spool.Record{Body: document.Object(e.Outcome)}.Outcome()
+	}
+	c.Backend.Clean(id)
+	return true, c.finish(ctx, id, outcome)
+}
