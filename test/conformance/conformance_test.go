@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/test/harness"
+	"github.com/millrace/millrace/test/pyenv"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -93,13 +94,13 @@ func missing(t *testing.T) map[string]string {
 	if _, err := exec.LookPath("go"); err != nil {
 		lacks[NeedsGo] = "there is no go command"
 	}
-	if _, ok := harness.FindInterpreter("3.9"); !ok {
+	if _, ok := pyenv.Find("3.9"); !ok {
 		lacks[NeedsPython9] = "there is no Python 3.9"
 	}
-	all := harness.Interpreters()
+	all := pyenv.Interpreters()
 	if len(all) == 0 {
 		lacks[NeedsIndex] = "there is no Python"
-	} else if ok, said := harness.IndexAnswers(t, all[len(all)-1]); !ok {
+	} else if ok, said := pyenv.IndexAnswers(t.Context(), all[len(all)-1]); !ok {
 		lacks[NeedsIndex] = "no package index answers: " + strings.TrimSpace(said)
 	}
 	return lacks

@@ -1,11 +1,6 @@
 // Package harness starts the real thing for the suites under test/: it builds
-// the millrace command, starts servers, and finds or makes the Python
-// environments that a suite needs.
-//
-// What takes long to make (virtual environments) is kept in the user's cache
-// folder under a name that is a digest of its content, so that a second run of
-// a suite finds it. A suite that cannot run says so through Skip; with
-// MILLRACE_TEST_REQUIRE=1 that is a failure.
+// the millrace command and starts servers. A suite that cannot run on a machine
+// says so through Skip; with MILLRACE_TEST_REQUIRE=1 that is a failure.
 package harness
 
 import (

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/test/harness"
+	"github.com/millrace/millrace/test/pyenv"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -80,17 +81,17 @@ func TestSDK(t *testing.T) {
 // without a package index, or without a fitting interpreter, may skip.
 func install(t *testing.T, r release) string {
 	t.Helper()
-	python, ok := harness.FindInterpreter(r.pythons...)
+	python, ok := pyenv.Find(r.pythons...)
 	if !ok {
 		harness.Skip(t, "mlrun %s needs Python %s, and none of them is here", r.version, strings.Join(r.pythons, " or "))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), installTime)
 	defer cancel()
-	bin, err := harness.Venv(ctx, python, append([]string{"mlrun==" + r.version}, r.extra...)...)
+	bin, err := pyenv.Venv(ctx, python, append([]string{"mlrun==" + r.version}, r.extra...)...)
 	if err == nil {
 		return bin
 	}
-	if ok, said := harness.IndexAnswers(t, python); !ok {
+	if ok, said := pyenv.IndexAnswers(t.Context(), python); !ok {
 		harness.Skip(t, "no package index answers: %s", said)
 	}
 	t.Fatalf("mlrun %s does not install: %v", r.version, err)

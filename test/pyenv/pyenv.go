@@ -1,4 +1,8 @@
-package harness
+// Package pyenv finds the Python interpreters of a machine for suites and
+// scripts of this repository, and keeps virtual environments for them in the
+// user's cache folder, each under a digest of what is in it. The product has its
+// own (internal/env); a suite must not be judged by the code it judges.
+package pyenv
 
 import (
 	"context"
@@ -11,7 +15,6 @@ import (
 	"sort"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -74,8 +77,8 @@ func Interpreters() []Interpreter {
 	return list
 }
 
-// FindInterpreter returns the first of the minor versions that is on this machine.
-func FindInterpreter(minors ...string) (Interpreter, bool) {
+// Find returns the first of the minor versions that is on this machine.
+func Find(minors ...string) (Interpreter, bool) {
 	all := Interpreters()
 	for _, minor := range minors {
 		for _, i := range all {
@@ -133,12 +136,16 @@ func Venv(ctx context.Context, python Interpreter, requirements ...string) (stri
 
 // IndexAnswers reports whether a Python package index serves a small package,
 // and otherwise what pip said.
-func IndexAnswers(t testing.TB, python Interpreter) (bool, string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+func IndexAnswers(ctx context.Context, python Interpreter) (bool, string) {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
+	dir, err := os.MkdirTemp("", "index-")
+	if err != nil {
+		return false, err.Error()
+	}
+	defer os.RemoveAll(dir)
 	cmd := exec.CommandContext(ctx, python.Path, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
-		"--disable-pip-version-check", "--retries", "1", "--dest", t.TempDir(), "six==1.16.0")
+		"--disable-pip-version-check", "--retries", "1", "--dest", dir, "six==1.16.0")
 	out, err := cmd.CombinedOutput()
-	return err == nil, string(out)
+	return err == nil, strings.TrimSpace(string(out))
 }
