@@ -22,6 +22,7 @@ import (
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/filelock"
 	"github.com/millrace/millrace/internal/gpu"
 	"github.com/millrace/millrace/internal/logs"
 	"github.com/millrace/millrace/internal/store"
@@ -154,13 +155,13 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 		return err
 	}
 	lock, err := lockServer(dir)
-	if errors.Is(err, errServed) {
+	if errors.Is(err, filelock.ErrHeld) {
 		return fault.Conflict("a server runs on the data directory %s already, at %s; use another --data-dir", dir, Running(dir))
 	}
 	if err != nil {
 		return err
 	}
-	defer lock.release()
+	defer lock.Release()
 	listener, err := net.Listen("tcp", options.Listen)
 	if err != nil {
 		return fault.Invalid("cannot listen on %s: %w; choose another --listen address", options.Listen, err)

@@ -79,6 +79,7 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
 		Command: plan.Command, Env: p.callback(plan.Env), Path: plan.Path, Workdir: plan.Workdir, Run: run, Limits: plan.Limits,
 		GPUs: make([]string, plan.GPUs), Grace: plan.Grace, LogLimit: p.LogLimit,
+		Timeout: plan.Thresholds["executing"],
 	}
 	if e.Attempt > 1 {
 		document.Set(run, e.Attempt-1, "status", "retry_count")
