@@ -10,7 +10,7 @@ from sklearn.metrics import RocCurveDisplay, accuracy_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 
 matplotlib.use("Agg")  # no display is needed to draw into a file
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 
 def train(context, trees: int = 100, depth: int = 5, test_size: float = 0.25, seed: int = 7):

@@ -8,7 +8,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -83,21 +82,14 @@ func run(ctx context.Context, data string, withSDK bool) error {
 
 // commandLine runs the file and the notebook without a server.
 func (d *demo) commandLine() error {
-	requirements, err := d.requirements()
-	if err != nil {
-		return err
-	}
-	var flags []string
-	for _, requirement := range requirements {
-		flags = append(flags, "--requirement", requirement)
-	}
+	requirements := []string{"--requirements-file", filepath.Join(d.example, "requirements.txt")}
 	title("A Python file becomes a function and trains a model")
-	args := append([]string{"run", filepath.Join(d.example, "train.py"), "--handler", "train", "--project", project, "--param", "trees=100"}, flags...)
+	args := append([]string{"run", filepath.Join(d.example, "train.py"), "--handler", "train", "--project", project, "--param", "trees=100"}, requirements...)
 	if err := d.millrace(nil, args...); err != nil {
 		return err
 	}
 	title("A notebook becomes a function and explores the data")
-	args = append([]string{"run", filepath.Join(d.example, "explore.ipynb"), "--handler", "explore", "--project", project, "--param", "folds=5"}, flags...)
+	args = append([]string{"run", filepath.Join(d.example, "explore.ipynb"), "--handler", "explore", "--project", project, "--param", "folds=5"}, requirements...)
 	if err := d.millrace(nil, args...); err != nil {
 		return err
 	}
@@ -224,21 +216,6 @@ func (d *demo) command(env []string, name string, args ...string) *exec.Cmd {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 20 * time.Second
 	return cmd
-}
-
-func (d *demo) requirements() ([]string, error) {
-	file, err := os.Open(filepath.Join(d.example, "requirements.txt"))
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	var list []string
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if line := strings.TrimSpace(lines.Text()); line != "" && !strings.HasPrefix(line, "#") {
-			list = append(list, line)
-		}
-	}
-	return list, nil
 }
 
 func title(text string) { fmt.Printf("\n== %s ==\n", text) }

@@ -1,7 +1,6 @@
 """Code that uses the mlrun package itself, executed by a server whose default
 interpreter has it (the environment of api.md section 28)."""
 
-import mlrun
 from flow import Flow
 
 CODE = """
