@@ -2,11 +2,11 @@ package app
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"github.com/millrace/millrace/internal/filelock"
 )
 
 // address is what server.json says: how to reach the server of a data directory.
@@ -29,27 +29,11 @@ func dataDir(path string) (string, error) {
 	return path, nil
 }
 
-// serverLock is held by the one server of a data directory.
-type serverLock struct{ file *os.File }
-
-var errServed = errors.New("another server runs on this data directory")
-
-func lockServer(dir string) (*serverLock, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "server.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock data directory: %w", err)
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, errServed
-		}
-		return nil, fmt.Errorf("lock data directory: %w", err)
-	}
-	return &serverLock{file: file}, nil
+// lockServer takes the lock of the one server of a data directory;
+// filelock.ErrHeld when another has it.
+func lockServer(dir string) (*filelock.Lock, error) {
+	return filelock.Acquire(filepath.Join(dir, "server.lock"))
 }
-
-func (l *serverLock) release() { l.file.Close() }
 
 // announce writes how to reach this server, readable when it listens already.
 func announce(dir string, at address) error {
@@ -67,12 +51,7 @@ func announce(dir string, at address) error {
 // Running returns the address of the server that runs on the data directory now,
 // "" when none does.
 func Running(dir string) string {
-	file, err := os.OpenFile(filepath.Join(dir, "server.lock"), os.O_RDWR, 0)
-	if err != nil {
-		return ""
-	}
-	defer file.Close()
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
+	if !filelock.Held(filepath.Join(dir, "server.lock")) {
 		return ""
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "server.json"))

@@ -270,8 +270,12 @@ func conclude(doc document.Object, outcome spool.Outcome, now time.Time) {
 	status["state"] = outcome.State
 	status["end_time"] = now
 	delete(status, "status_text")
-	if outcome.Error != "" && outcome.State == string(run.Error) {
+	switch {
+	case outcome.Error == "":
+	case outcome.State == string(run.Error):
 		status["error"] = outcome.Error
+	default:
+		status["status_text"] = outcome.Error
 	}
 	if outcome.Reason != "" {
 		status["reason"] = outcome.Reason

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/spool"
 )
 
@@ -43,4 +44,33 @@ func (c *Control) Settle(ctx context.Context, id string) (bool, error) {
 	}
 	c.Backend.Clean(id)
 	return true, c.finish(ctx, id, outcome)
+}
+
+// Running reports whether the loop runs.
+func (c *Control) Running() bool { return c.stop != nil }
+
+// StopRun carries out what the loop would do about an aborted run, for a process
+// without one: it ends executions that wait, and tells the runner of one that
+// lives, which brings the end into the store.
+func (c *Control) StopRun(ctx context.Context, key run.Key) error {
+	executions, err := c.Store.ExecutionList(ctx, key.Project, key.UID)
+	if err != nil {
+		return err
+	}
+	for _, e := range executions {
+		switch {
+		case e.Phase == "finished" || !e.Abort:
+		case e.Phase == "queued" || e.Phase == "preparing":
+			if err := c.finish(ctx, e.ID, abortedOutcome); err != nil {
+				return err
+			}
+		case c.Backend.State(e.ID) == Alive:
+			c.Backend.Stop(e.ID, false)
+		default:
+			if _, err := c.Settle(ctx, e.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -193,7 +193,8 @@ func (w *watcher) advance(ctx context.Context) (done, news bool, err error) {
 		return true, true, w.finish(ctx, w.id, outcome)
 	}
 	if !e.Abort {
-		if err := w.overdue(ctx, e, "executing", e.Started); err != nil {
+		// the runner keeps this limit itself; here it is for one that hangs
+		if err := w.overdue(ctx, e, "executing", e.Started.Add(time.Minute)); err != nil {
 			return false, applied, err
 		}
 		return false, applied, nil

@@ -69,6 +69,9 @@ func (r *runner) ended(ctx context.Context, w *worker.Worker, answer worker.Answ
 	case interrupted && errors.Is(context.Cause(ctx), errLogFull):
 		return spool.Outcome{State: "error", Reason: "log", Exit: exit.Code, Signal: exit.Signal,
 			Error: fmt.Sprintf("the run was ended: its log grew over the limit of %d bytes", r.launch.LogLimit)}
+	case interrupted && errors.Is(context.Cause(ctx), errTimeout):
+		return spool.Outcome{State: "aborted", Reason: "timeout", Exit: exit.Code, Signal: exit.Signal,
+			Error: fmt.Sprintf("the run was aborted: it executed for longer than %s; raise spec.state_thresholds.executing to allow more", r.launch.Timeout)}
 	case interrupted && (err != nil || !answer.Complete):
 		return spool.Outcome{State: "aborted", Reason: "stopped", Exit: exit.Code, Signal: exit.Signal}
 	case errors.As(err, &failure):

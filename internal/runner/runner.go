@@ -87,7 +87,6 @@ type runner struct {
 	launch  spool.Launch
 	journal *spool.Journal
 	group   *limits.Group
-	over    error // why the runner itself ended the worker, nil if it did not
 }
 
 func (r *runner) write(t string, body document.Object) error {
@@ -135,7 +134,7 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 		return failed("start", err)
 	}
 	defer w.Kill()
-	watched, stop := r.watchLog(ctx, output)
+	watched, stop := r.watch(ctx, output)
 	defer stop()
 	host, _ := os.Hostname()
 	if err := r.write("started", document.Object{"pid": w.Pid(), "host": host, "limits": r.applied()}); err != nil {
@@ -259,14 +258,17 @@ func (r *runner) environment() []string {
 
 func (r *runner) metaFile() string { return filepath.Join(r.dir.Path, "meta.json") }
 
-// errLogFull ends a worker whose log is over its limit.
-var errLogFull = errors.New("log limit")
+// Why a runner ends its worker itself.
+var (
+	errLogFull = errors.New("log limit")
+	errTimeout = errors.New("timeout")
+)
 
-// watchLog returns a context that ends when the log grows over its limit; stop
-// ends the watching and waits for it.
-func (r *runner) watchLog(ctx context.Context, output *os.File) (context.Context, func()) {
+// watch returns a context that ends when the time of the execution is over or its
+// log grows over the limit; stop ends the watching and waits for it.
+func (r *runner) watch(ctx context.Context, output *os.File) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	if r.launch.LogLimit <= 0 {
+	if r.launch.LogLimit <= 0 && r.launch.Timeout <= 0 {
 		return ctx, func() { cancel(nil) }
 	}
 	done := make(chan struct{})
@@ -274,12 +276,21 @@ func (r *runner) watchLog(ctx context.Context, output *os.File) (context.Context
 		defer close(done)
 		ticker := time.NewTicker(100 * time.Millisecond)
 		defer ticker.Stop()
+		var timeout <-chan time.Time
+		if r.launch.Timeout > 0 {
+			timer := time.NewTimer(r.launch.Timeout)
+			defer timer.Stop()
+			timeout = timer.C
+		}
 		for {
 			select {
 			case <-ctx.Done():
 				return
+			case <-timeout:
+				cancel(errTimeout)
+				return
 			case <-ticker.C:
-				if info, err := output.Stat(); err == nil && info.Size() > r.launch.LogLimit {
+				if info, err := output.Stat(); err == nil && r.launch.LogLimit > 0 && info.Size() > r.launch.LogLimit {
 					cancel(errLogFull)
 					return
 				}

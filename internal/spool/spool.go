@@ -19,13 +19,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/filelock"
 )
 
 // Mode says what a worker does with the code.
@@ -64,6 +63,10 @@ type Launch struct {
 	GPUs      []string        `json:"gpus,omitempty"`
 	Grace     time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
 	LogLimit  int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
+	Timeout   time.Duration   `json:"timeout"`   // of the execution; 0: none
+	// Standalone says that no server follows this execution: whoever runs it brings
+	// its end into the store.
+	Standalone bool `json:"standalone,omitempty"`
 }
 
 // Limits are the resources an execution may use; 0 means no limit.
@@ -95,6 +98,12 @@ func Of(root, execution string) Dir { return Dir{Path: filepath.Join(root, execu
 // the spool, their content) beside it. If it exists already it is left as it is:
 // a launch that was decided once is not decided again.
 func Create(root string, launch Launch, files map[string][]byte) (Dir, error) {
+	return CreateAround(root, launch, files, "")
+}
+
+// CreateAround is Create with a log file that exists already, and may be open in
+// a worker that was started ahead: it is moved into the spool. "" means none.
+func CreateAround(root string, launch Launch, files map[string][]byte, log string) (Dir, error) {
 	dir := Of(root, launch.Execution)
 	if _, err := os.Stat(filepath.Join(dir.Path, "launch.json")); err == nil {
 		return dir, nil
@@ -129,6 +138,11 @@ func Create(root string, launch Launch, files map[string][]byte) (Dir, error) {
 			mode = 0o700
 		}
 		if err := os.WriteFile(path, content, mode); err != nil {
+			return dir, fmt.Errorf("create spool: %w", err)
+		}
+	}
+	if log != "" {
+		if err := os.Rename(log, filepath.Join(temp, "log")); err != nil {
 			return dir, fmt.Errorf("create spool: %w", err)
 		}
 	}
@@ -178,59 +192,20 @@ func (d Dir) Launch() (Launch, error) {
 func (d Dir) Remove() error { return os.RemoveAll(d.Path) }
 
 // ErrHeld is returned by Acquire while another process holds the lock.
-var ErrHeld = errors.New("another runner holds this execution")
+var ErrHeld = filelock.ErrHeld
 
-// Lock is the proof of life of a runner.
-type Lock struct{ file *os.File }
-
-// Acquire takes the lock for this process until Release or its death, and writes
-// the process id into it. ErrHeld when another process has it.
-func (d Dir) Acquire() (*Lock, error) {
-	file, err := os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, ErrHeld
-		}
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if err := file.Truncate(0); err == nil {
-		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
-	}
-	if err != nil {
-		file.Close()
-		return nil, fmt.Errorf("write lock: %w", err)
-	}
-	return &Lock{file: file}, nil
-}
-
-// Release gives the lock back; a second call does nothing.
-func (l *Lock) Release() { l.file.Close() }
+// Acquire takes the lock for this process until its release or its death. ErrHeld
+// when another process has it.
+func (d Dir) Acquire() (*filelock.Lock, error) { return filelock.Acquire(d.file("lock")) }
 
 // Alive reports whether a runner holds the lock now.
-func (d Dir) Alive() bool {
-	file, err := os.OpenFile(d.file("lock"), os.O_RDWR, 0)
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	return errors.Is(syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
-}
+func (d Dir) Alive() bool { return filelock.Held(d.file("lock")) }
 
-// Signal sends sig to the living runner; false when none lives.
+// Signal sends sig to the living runner; false when none lives, or when it is
+// this process.
 func (d Dir) Signal(sig syscall.Signal) bool {
-	if !d.Alive() {
-		return false
-	}
-	raw, err := os.ReadFile(d.file("lock"))
-	if err != nil {
-		return false
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-	return err == nil && pid > 1 && pid != os.Getpid() && syscall.Kill(pid, sig) == nil
+	pid := filelock.Holder(d.file("lock"))
+	return pid > 1 && pid != os.Getpid() && syscall.Kill(pid, sig) == nil
 }
 
 // Begin marks that user code is about to be touched. It fails with

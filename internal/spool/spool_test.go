@@ -76,25 +76,45 @@ func TestLockIsProofOfLife(t *testing.T) {
 	}
 }
 
+// TestMain makes this binary a runner that holds a lock until its input ends, when
+// the environment says so.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("SPOOL_TEST_HOLD"); path != "" {
+		if _, err := (spool.Dir{Path: path}).Acquire(); err != nil {
+			os.Exit(1)
+		}
+		os.Stdout.WriteString("held")
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
 func TestLockEndsWithItsProcess(t *testing.T) {
 	t.Parallel()
 	dir := create(t)
-	holder := exec.Command("flock", filepath.Join(dir.Path, "lock"), "sh", "-c", "echo held; read _")
-	in, _ := holder.StdinPipe()
+	holder := exec.Command(os.Args[0])
+	holder.Env = append(os.Environ(), "SPOOL_TEST_HOLD="+dir.Path)
 	out, _ := holder.StdoutPipe()
+	if _, err := holder.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := out.Read(make([]byte, 4)); err != nil {
-		t.Fatal(err)
+	if n, err := out.Read(make([]byte, 4)); err != nil || n != 4 {
+		t.Fatal(n, err)
 	}
 	if !dir.Alive() {
 		t.Error("not alive while another process holds it")
 	}
-	in.Close()
+	if _, err := dir.Acquire(); !errors.Is(err, spool.ErrHeld) {
+		t.Errorf("taken from another process: %v", err)
+	}
+	_ = holder.Process.Kill()
 	_ = holder.Wait()
 	if dir.Alive() {
-		t.Error("alive after the holder's end")
+		t.Error("alive after the holder was killed")
 	}
 }
 
