@@ -78,7 +78,7 @@ func (o Options) attach(ctx context.Context, f *function.Function, ref string) (
 	}
 	f.SetSpec(bundle.Path, "build", "source")
 	f.SetSpec(true, "build", "load_source_on_run")
-	f.SetSpec(origin(filepath.Join(ref, ".")), "build", "code_origin")
+	f.SetSpec(originFrom(ref, ref), "build", "code_origin")
 	return bundle, nil
 }
 

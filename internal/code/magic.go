@@ -52,7 +52,7 @@ func (m *magicConfig) magics(c cell) (piece, error) {
 		case strings.HasPrefix(strings.TrimLeft(line, " \t"), "%%nuclio") && !inside[i]:
 			rest := strings.TrimLeft(line, " \t")
 			return m.cellMagic(piece{cell: c.number, lines: c.lines[i:], numbers: numbers(i+1, len(c.lines))}, strings.TrimPrefix(rest, "%%nuclio"))
-		case strings.Contains(line, "%nuclio"):
+		case strings.Contains(line, "%nuclio") && !inside[i]:
 			if commentMagic.MatchString(line) {
 				continue
 			}
