@@ -18,7 +18,6 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/backend/local"
-	"github.com/millrace/millrace/internal/code"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
@@ -43,6 +42,8 @@ type Options struct {
 	Version      string       // of this binary
 	Logger       *slog.Logger // nil discards
 	Executable   string       // the millrace binary; "" means the running one
+
+	url string // where this server is reached; "" without one
 }
 
 const defaultLogLimit = 8 << 30
@@ -56,8 +57,8 @@ type App struct {
 	control  *control.Control
 	backend  *local.Backend
 	preparer *local.Preparer
-	envs     *env.Manager
-	handler  http.Handler
+	devices  *gpu.Allocator
+	api      *api.Server
 	teardown []func() error
 }
 
@@ -96,23 +97,28 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	}
 	a.teardown = append(a.teardown, a.store.Close)
 	a.logs = logs.New(a.dir, a.store)
-	a.envs = env.New(env.Options{Dir: filepath.Join(a.dir, "envs"), Cache: filepath.Join(a.dir, "cache"), Python: options.Python, Logger: a.options.Logger})
+	interpreters := env.NewInterpreters(env.InterpreterConfig{Default: options.Python, CacheDir: filepath.Join(a.dir, "cache"), Logger: a.options.Logger})
+	envs, err := env.New(env.Config{Dir: filepath.Join(a.dir, "envs"), CacheDir: filepath.Join(a.dir, "cache"), Logger: a.options.Logger})
+	if err != nil {
+		return nil, err
+	}
+	a.teardown = append(a.teardown, envs.Close)
 	runtimeDir, err := worker.Unpack(filepath.Join(a.dir, "runtime"))
 	if err != nil {
 		return nil, err
 	}
 	a.backend = local.New(a.dir, a.options.Executable, a.logs.Prelude, a.options.Logger.With("component", "local"))
 	a.preparer = &local.Preparer{
-		Functions: a.store, Environments: a.envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Prelude: a.logs.Prelude,
+		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Prelude: a.logs.Prelude,
 		GoBuild: local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: gpu.New(gpu.Find(ctx)), Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
-	a.handler = api.New(api.Options{
-		Store: a.store, Controller: controller{a}, Logs: a.logs, Version: options.Version, ArtifactPath: a.options.ArtifactPath,
-		Token: options.Token, Logger: a.options.Logger.With("component", "api"),
+	a.api = api.New(api.Options{
+		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: options.url,
+		Token: options.Token, Logger: a.options.Logger,
 	})
 	return a, nil
 }
@@ -134,7 +140,7 @@ func (a *App) Close() error {
 }
 
 // Handler is the API of this system, for clients in the same process.
-func (a *App) Handler() http.Handler { return a.handler }
+func (a *App) Handler() http.Handler { return a.api }
 
 // Recover applies what runners have reported while no server was running, and
 // ends the executions whose runner is gone.
@@ -147,7 +153,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	if options.Listen == "" {
 		options.Listen = "127.0.0.1:8080"
 	}
-	if err := checkExposure(options); err != nil {
+	if err := api.CheckExposure(options.Listen, options.Token, options.Insecure); err != nil {
 		return err
 	}
 	dir, err := dataDir(options.DataDir)
@@ -167,19 +173,20 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 		return fault.Invalid("cannot listen on %s: %w; choose another --listen address", options.Listen, err)
 	}
 	defer listener.Close()
+	url := "http://" + reachable(listener.Addr())
+	options.url = url
 	a, err := Open(ctx, options)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	url := "http://" + reachable(listener.Addr())
 	a.preparer.ServerURL, a.preparer.Token = url, options.Token
 	if err := announce(dir, address{URL: url, PID: os.Getpid()}); err != nil {
 		return err
 	}
 	a.control.Start(ctx)
 	server := &http.Server{
-		Handler: a.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
+		Handler: a.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog:    slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
@@ -193,6 +200,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	a.api.Drain()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if shutdown := server.Shutdown(stop); shutdown != nil {
@@ -215,22 +223,4 @@ func reachable(addr net.Addr) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// checkExposure refuses to serve beyond loopback without a token.
-func checkExposure(options Options) error {
-	host, _, err := net.SplitHostPort(options.Listen)
-	if err != nil {
-		return fault.Invalid("--listen %q is not HOST:PORT: %w", options.Listen, err)
-	}
-	ip := net.ParseIP(host)
-	if options.Token != "" || options.Insecure || host == "localhost" || ip != nil && ip.IsLoopback() {
-		return nil
-	}
-	return fault.Invalid("--listen %s is reachable from other machines; give a --token-file, or --insecure to serve without authentication", options.Listen)
-}
-
-// goBundle is where code.Load puts bundles of this data directory.
-func (a *App) bundles() code.BundleStore {
-	return code.BundleStore{Dir: filepath.Join(a.dir, "bundles")}
 }

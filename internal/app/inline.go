@@ -22,7 +22,7 @@ import (
 // Run implements cli.System: a run in this process, without a server. The Python
 // worker starts at once, while the store opens and the run is validated; the run
 // is in the store before any user code is touched.
-func (s *System) Run(ctx context.Context, request cli.RunRequest, observer cli.Observer) (cli.RunResult, error) {
+func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.Observer) (cli.RunResult, error) {
 	ahead := startAhead(ctx, request)
 	defer ahead.discard()
 	a, err := s.open(ctx, request.ConnectOptions)

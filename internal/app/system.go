@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -19,19 +20,22 @@ import (
 	"github.com/millrace/millrace/internal/spool"
 )
 
-// System is the product as the command line sees it.
-type System struct {
-	Version string
-	Stderr  io.Writer // where a server's own log goes
+// System returns the product as the command line sees it. version names the
+// binary; it is asked late.
+func System(version func() string) cli.System { return &system{version: version, stderr: os.stderr} }
+
+type system struct {
+	version func() string
+	stderr  io.Writer // where the log of a server or runner goes
 }
 
 // Running implements cli.System.
-func (s *System) Running(dataDir string) string { return Running(dataDir) }
+func (s *system) Running(dataDir string) string { return Running(dataDir) }
 
 // Connect implements cli.System.
-func (s *System) Connect(ctx context.Context, options cli.ConnectOptions) (*cli.Connection, error) {
+func (s *system) Connect(ctx context.Context, options cli.ConnectOptions) (*cli.Connection, error) {
 	if url := Running(options.DataDir); url != "" {
-		connected, err := client.New(url, client.Options{Token: options.Token})
+		connected, err := client.New(client.Options{URL: url, Token: options.Token})
 		if err != nil {
 			return nil, err
 		}
@@ -44,19 +48,19 @@ func (s *System) Connect(ctx context.Context, options cli.ConnectOptions) (*cli.
 	if err := a.Recover(ctx); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
-	connected, err := client.New("http://millrace.invalid", client.Options{Transport: client.HandlerTransport(a.Handler())})
+	connected, err := client.New(client.Options{URL: "http://millrace.invalid", Transport: client.HandlerTransport(a.Handler())})
 	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return &cli.Connection{Client: connected, InProcess: true, Close: a.Close}, nil
 }
 
-func (s *System) open(ctx context.Context, options cli.ConnectOptions) (*App, error) {
-	return Open(ctx, Options{DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Python: options.Python, Version: s.Version})
+func (s *system) open(ctx context.Context, options cli.ConnectOptions) (*App, error) {
+	return Open(ctx, Options{DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Python: options.Python, Version: s.version()})
 }
 
 // Serve implements cli.System.
-func (s *System) Serve(ctx context.Context, options cli.ServeOptions, ready func(string)) error {
+func (s *system) Serve(ctx context.Context, options cli.ServeOptions, ready func(string)) error {
 	if options.Backend != "" && options.Backend != "local" {
 		return fault.Invalid("--backend %q: this version runs functions on the local machine only; leave the flag away", options.Backend)
 	}
@@ -66,21 +70,21 @@ func (s *System) Serve(ctx context.Context, options cli.ServeOptions, ready func
 			return fault.Invalid("--log-level %q is none of debug, info, warn, error", options.LogLevel)
 		}
 	}
-	var handler slog.Handler = slog.NewTextHandler(s.Stderr, &slog.HandlerOptions{Level: level})
+	var handler slog.Handler = slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: level})
 	if options.LogJSON {
-		handler = slog.NewJSONHandler(s.Stderr, &slog.HandlerOptions{Level: level})
+		handler = slog.NewJSONHandler(s.stderr, &slog.HandlerOptions{Level: level})
 	}
 	return Serve(ctx, Options{
 		DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Listen: options.Listen, MaxRuns: options.MaxRuns,
 		Python: options.Python, ArtifactPath: options.ArtifactPath, Token: options.Token, Insecure: options.Insecure,
-		Version: s.Version, Logger: slog.New(handler),
+		Version: s.version(), Logger: slog.New(handler),
 	}, ready)
 }
 
 // Exec implements cli.System: it is the runner of a spool. A runner that finds
 // another one at work, or that the execution has begun before, leaves it alone.
-func (s *System) Exec(ctx context.Context, path string) int {
-	logger := slog.New(slog.NewTextHandler(s.Stderr, nil))
+func (s *system) Exec(ctx context.Context, path string) int {
+	logger := slog.New(slog.NewTextHandler(s.stderr, nil))
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
@@ -108,7 +112,7 @@ func (s *System) Exec(ctx context.Context, path string) int {
 
 // settle brings the end of a standalone execution into the store, and makes the
 // further attempts that the run asks for.
-func (s *System) settle(ctx context.Context, dataDir string, launch spool.Launch) error {
+func (s *system) settle(ctx context.Context, dataDir string, launch spool.Launch) error {
 	if Running(dataDir) != "" { // a server came up meanwhile and follows it
 		return nil
 	}

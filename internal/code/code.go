@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -29,11 +30,20 @@ import (
 const MaxFile = 16 << 20
 
 // Describer lists the entry points of Python source: what spec.entry_points of a
-// function holds. filename is only for messages. Source that does not parse is a
-// fault.CodeInvalid error that begins with the file and line.
+// function holds. Source that does not parse is a *SyntaxError; any other error is
+// about the Describer itself.
 type Describer interface {
-	Describe(ctx context.Context, filename string, source []byte) (document.Object, error)
+	Describe(ctx context.Context, source []byte) (document.Object, error)
 }
+
+// SyntaxError says where Python source does not parse. Line counts from 1; 0 means
+// that no line is known.
+type SyntaxError struct {
+	Line    int
+	Message string
+}
+
+func (e *SyntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Message) }
 
 // Options say how a function is made of code. The zero value makes a job named
 // after the file, without entry points.
@@ -54,15 +64,6 @@ type Options struct {
 	Getenv func(string) string
 }
 
-// Bundle is the code of a folder: a tar.gz with the same bytes for the same
-// content, named sha256-<Digest>.tar.gz.
-type Bundle struct {
-	Digest string // hex SHA-256 of the file
-	Path   string // absolute
-	Size   int64  // of the file, in bytes
-	Files  int
-}
-
 // Load makes a function of what ref names. The bundle is nil unless ref is a
 // folder. Errors say which file and, where there is one, which line.
 func Load(ctx context.Context, ref string, o Options) (*function.Function, *Bundle, error) {
@@ -76,7 +77,7 @@ func Load(ctx context.Context, ref string, o Options) (*function.Function, *Bund
 	case err != nil:
 		return nil, nil, fault.Invalid("%s cannot be read: %w", ref, err)
 	case info.IsDir():
-		return nil, nil, fault.NotSupported("%s: folders are not loaded", ref)
+		return loadFolder(ctx, ref, o)
 	case !info.Mode().IsRegular():
 		return nil, nil, fault.Invalid("%s is not a regular file", ref)
 	}
@@ -92,6 +93,10 @@ func loadFile(ctx context.Context, ref string, info fs.FileInfo, o Options) (*fu
 			return nil, err
 		}
 		return o.python(ctx, ref, source)
+	case ".ipynb":
+		return o.notebook(ctx, ref)
+	case ".yaml", ".yml", ".json":
+		return o.definition(ref)
 	case ".go":
 		return o.goFile(ref)
 	case ".sh", ".bash":
@@ -117,10 +122,21 @@ func (o Options) python(ctx context.Context, ref string, source []byte) (*functi
 func (o Options) embed(ctx context.Context, f *function.Function, ref string, source []byte) error {
 	f.SetCode(source, filepath.ToSlash(ref))
 	f.SetSpec(origin(ref), "build", "code_origin")
+	return o.describe(ctx, f, ref, source)
+}
+
+// describe records the entry points of source.
+func (o Options) describe(ctx context.Context, f *function.Function, ref string, source []byte) error {
 	if o.Describer == nil || f.Kind().Nuclio() && f.Kind() != function.KindRemote {
 		return nil
 	}
-	entries, err := o.Describer.Describe(ctx, ref, source)
+	entries, err := o.Describer.Describe(ctx, source)
+	if syntax := (*SyntaxError)(nil); errors.As(err, &syntax) {
+		if syntax.Line > 0 {
+			ref = fmt.Sprintf("%s:%d", ref, syntax.Line)
+		}
+		return fault.Invalid("%s: %w", ref, &located{syntax})
+	}
 	if err != nil {
 		return err
 	}
@@ -129,6 +145,13 @@ func (o Options) embed(ctx context.Context, f *function.Function, ref string, so
 	}
 	return nil
 }
+
+// located is a SyntaxError whose line is said by what stands around it.
+type located struct{ *SyntaxError }
+
+func (e *located) Error() string { return e.Message }
+
+func (e *located) Unwrap() error { return e.SyntaxError }
 
 // begin makes the function that ref's code goes into.
 func (o Options) begin(ref string) (*function.Function, error) {
@@ -197,19 +220,21 @@ func stem(ref string) string {
 	return base
 }
 
-// readFile reads a file of at most MaxFile bytes.
-func readFile(ref string) ([]byte, error) {
+// readFile reads a file that is embedded.
+func readFile(ref string) ([]byte, error) { return readLimited(ref, MaxFile) }
+
+func readLimited(ref string, limit int64) ([]byte, error) {
 	file, err := os.Open(ref)
 	if err != nil {
 		return nil, fault.Invalid("%s cannot be read: %w", ref, err)
 	}
 	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
 		return nil, fault.Invalid("%s cannot be read: %w", ref, err)
 	}
-	if len(data) > MaxFile {
-		return nil, fault.TooLarge("%s is larger than %d MiB, the most that is embedded into a function; use a folder for large code", ref, MaxFile>>20)
+	if int64(len(data)) > limit {
+		return nil, fault.TooLarge("%s is larger than %d MiB, the most that one file of code may have; use a folder for large code", ref, limit>>20)
 	}
 	return data, nil
 }

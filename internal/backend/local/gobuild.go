@@ -25,7 +25,7 @@ func GoBuilder(cache string) func(context.Context, *kind.Plan, func(string)) (st
 	var mu sync.Mutex
 	building := map[string]*sync.Mutex{}
 	return func(ctx context.Context, plan *kind.Plan, progress func(string)) (string, error) {
-		digest, err := goDigest(plan)
+		digest, err := goDigest(ctx, plan)
 		if err != nil {
 			return "", err
 		}
@@ -48,7 +48,7 @@ func GoBuilder(cache string) func(context.Context, *kind.Plan, func(string)) (st
 }
 
 // goDigest names the content that is built.
-func goDigest(plan *kind.Plan) (string, error) {
+func goDigest(ctx context.Context, plan *kind.Plan) (string, error) {
 	sum := sha256.New()
 	for name, content := range plan.Files {
 		fmt.Fprintf(sum, "%s %d\n", name, len(content))
@@ -56,18 +56,22 @@ func goDigest(plan *kind.Plan) (string, error) {
 	}
 	switch {
 	case plan.Bundle != "":
-		fmt.Fprintln(sum, filepath.Base(plan.Bundle)) // bundles are named by their digest
 		raw, err := os.ReadFile(plan.Bundle)
 		if err != nil {
 			return "", fault.Invalid("spec.build.source %q cannot be read: %w", plan.Bundle, err)
 		}
 		sum.Write(raw)
 	case plan.Folder != "":
-		raw, err := code.Pack(plan.Folder)
+		temp, err := os.MkdirTemp("", "millrace-go-")
 		if err != nil {
 			return "", err
 		}
-		sum.Write(raw)
+		defer os.RemoveAll(temp)
+		bundle, err := code.MakeBundle(ctx, plan.Folder, temp, 0)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(sum, bundle.Digest)
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:32], nil
 }

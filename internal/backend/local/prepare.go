@@ -21,15 +21,21 @@ type Functions interface {
 	FunctionGet(ctx context.Context, project, name, tag, hash string) (document.Object, error)
 }
 
-// Environments finds interpreters and makes virtual environments.
+// Interpreters finds Python interpreters.
+type Interpreters interface {
+	// Select returns an interpreter for a requested version; "" means the default.
+	Select(ctx context.Context, request string) (env.Interpreter, error)
+}
+
+// Environments makes virtual environments.
 type Environments interface {
-	Interpreter(ctx context.Context, version string) (env.Interpreter, error)
 	Ensure(ctx context.Context, request env.Request, progress func(env.Progress)) (env.Environment, error)
 }
 
 // Preparer makes executions ready for this machine. All fields are required.
 type Preparer struct {
 	Functions    Functions
+	Interpreters Interpreters
 	Environments Environments
 	Runtime      string // folder of the unpacked Python runtime
 	ServerURL    string // what executions see as MLRUN_DBPATH; "" without a server
@@ -95,16 +101,20 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 	if plan.Mode == spool.ModeCommand && len(plan.Requirements) == 0 {
 		return launch, nil
 	}
-	interpreter, err := p.Environments.Interpreter(ctx, plan.PythonVersion)
+	interpreter, err := p.Interpreters.Select(ctx, plan.PythonVersion)
 	if err != nil {
 		return launch, err
 	}
-	launch.Python = interpreter.Path
+	launch.Python = interpreter.Executable
 	if len(plan.Requirements) == 0 {
 		return launch, nil
 	}
-	environment, err := p.Environments.Ensure(ctx, env.Request{Interpreter: interpreter, Requirements: plan.Requirements}, func(step env.Progress) {
-		progress("environment: " + step.String())
+	requirements, err := env.ParseRequirements(plan.Requirements, plan.Folder)
+	if err != nil {
+		return launch, err
+	}
+	environment, err := p.Environments.Ensure(ctx, env.Request{Interpreter: interpreter, Requirements: requirements}, func(step env.Progress) {
+		progress("environment: " + describe(step))
 	})
 	if err != nil {
 		return launch, err
@@ -112,6 +122,18 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 	launch.Python = environment.Python
 	launch.Env = append(slices.Clip(launch.Env), "VIRTUAL_ENV="+environment.Path, "PATH="+environment.Path+"/bin:"+path(launch.Env))
 	return launch, nil
+}
+
+// describe says in one line how far the build of an environment is.
+func describe(step env.Progress) string {
+	line := string(step.Phase)
+	if step.Package != "" {
+		line += " " + step.Package
+	}
+	if step.Total > 0 {
+		line += fmt.Sprintf(" (%d of %d)", step.Done, step.Total)
+	}
+	return line
 }
 
 // path is the PATH that an execution would have.
