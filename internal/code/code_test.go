@@ -160,7 +160,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"ok.py", code.Options{Handler: "(x)"}, fault.CodeInvalid, "is an expression"},
 		{"ok.py", code.Options{Tag: "a b"}, fault.CodeInvalid, `the tag "a b"`},
 		{"ok.py", code.Options{Name: "a/b"}, fault.CodeInvalid, `function name "a/b"`},
-		{"py", code.Options{}, fault.CodeInvalid, "name a handler such as module.function"},
+		{"empty", code.Options{}, fault.CodeInvalid, "name a folder with code"},
 		{"py", code.Options{Handler: "f"}, fault.CodeInvalid, "write module.f"},
 		{"py", code.Options{Handler: "b.f"}, fault.CodeNotFound, "has no module b"},
 		{"py", code.Options{Handler: "a.f"}, fault.CodeInvalid, "no folder for bundles"},
@@ -289,6 +289,10 @@ func TestLoadFolderKinds(t *testing.T) {
 	f, bundle = load(t, tree(t, map[string]string{"main.py": "print(1)\n", "lib.py": ""}), code.Options{Name: "p", BundleDir: bundles})
 	if spec, _ := f.Spec(); spec.Command != "main.py" || spec.Source != bundle.Path {
 		t.Errorf("main.py: %+v", spec)
+	}
+	f, bundle = load(t, tree(t, map[string]string{"pkg/lib.py": ""}), code.Options{Name: "p", BundleDir: bundles})
+	if spec, _ := f.Spec(); spec.Command != "" || spec.DefaultHandler != "" || spec.Source != bundle.Path {
+		t.Errorf("modules: %+v", spec)
 	}
 	f, bundle = load(t, tree(t, map[string]string{"function.yaml": "metadata: {name: n}\nspec: {default_handler: a.f, build: {source: ./}}\n", "a.py": ""}), code.Options{BundleDir: bundles})
 	if spec, _ := f.Spec(); f.Name() != "n" || bundle == nil || spec.Source != bundle.Path {

@@ -44,11 +44,11 @@ type cell struct {
 	lines  []string
 }
 
-// piece is kept text: the lines of a cell from its line first on (from 1).
+// piece is kept text: lines of a cell.
 type piece struct {
-	cell, first int
-	lines       []string
-	numbers     []int // of each line in its cell
+	cell    int
+	lines   []string
+	numbers []int // of each line in its cell, from 1
 }
 
 // converted is a notebook made Python.
