@@ -81,7 +81,7 @@ var (
 	reHeader      = regexp.MustCompile(`fatal error: (\S+): No such file or directory`)
 	reRust        = regexp.MustCompile(`(?i)can't find rust compiler|requires rust|cargo.*not (?:found|installed)`)
 	reWheel       = regexp.MustCompile(`(?:Failed building wheel for|Could not build wheels for|Failed to build) (\S+)`)
-	reMetadata    = regexp.MustCompile(`(?:error: metadata-generation-failed|× (?:python setup.py egg_info|Preparing metadata).* did not run successfully)`)
+	reMetadata    = regexp.MustCompile(`error: metadata-generation-failed|× .+ did not run successfully`)
 	reCollecting  = regexp.MustCompile(`^Collecting (\S+)`)
 	reGit         = regexp.MustCompile(`Cannot find command '(\w+)'`)
 	reVCS         = regexp.MustCompile(`(?:fatal: |ERROR: )(.*(?:repository|revision|remote|pathspec).*)$`)
@@ -147,7 +147,7 @@ func (f *failure) explainBuild(python, see string) error {
 	case f.find(reBuildNeeds) != nil && f.find(reNoMatch) != nil:
 		return fault.Invalid("requirements: %s has no ready-made wheel for %s, and what its own build needs (%s) is not in the package index: ask for another version of it%s",
 			f.beforeBuild(), python, f.find(reNoMatch)[1], see)
-	case f.find(reWheel) != nil || f.find(reMetadata) != nil:
+	case f.find(reWheel) != nil || f.find(reMetadata) != nil && f.first(reVCS) == nil:
 		return fault.Invalid("requirements: %s has no ready-made wheel for %s and its own build failed: ask for another version of it or another Python%s", name, python, see)
 	}
 	return nil
