@@ -1,0 +1,481 @@
+"""The run as its code sees it.
+
+A context holds one run document (or one child of it) and sends every change as
+an emission at once, so that a killed process loses nothing that was logged.
+"""
+
+from __future__ import annotations
+
+from millrace import _values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from millrace._artifacts import Artifact
+    from millrace._data import DataItem
+    from millrace._log import Logger
+
+_current: MLClientCtx | None = None
+
+
+def _drop(record: dict[str, Any]) -> None:
+    """Send nothing: the context is not part of a run."""
+
+
+def current(name: str) -> MLClientCtx:
+    """Return the context of this process, made on first use outside of a run."""
+    global _current
+    if _current is None:
+        _current = MLClientCtx({"metadata": {"name": name or "run"}}, _drop)
+    return _current
+
+
+def set_current(context: MLClientCtx | None) -> None:
+    """Make context the one that current returns."""
+    global _current
+    _current = context
+
+
+class MLClientCtx:
+    """The context of one execution; see the property and method comments.
+
+    document is the run (metadata, spec, status); emit takes the records of the
+    run's journal; overlay replaces iteration, parameters or inputs.
+    """
+
+    kind = "run"
+
+    def __init__(
+        self,
+        document: dict[str, Any],
+        emit: Callable[[dict[str, Any]], None],
+        *,
+        iteration: int | None = None,
+        parameters: dict[str, Any] | None = None,
+        inputs: dict[str, str] | None = None,
+        parent: MLClientCtx | None = None,
+    ) -> None:
+        metadata = document.get("metadata") or {}
+        spec = document.get("spec") or {}
+        self._document = document
+        self._emit = emit
+        self._parent = parent
+        self._children: list[MLClientCtx] = []
+        self._best = 0
+        self._table_sent = True
+        self._iteration: int = int(metadata.get("iteration") or 0) if iteration is None else iteration
+        self.name: str = metadata.get("name") or ""
+        self.artifact_path: str = spec.get("output_path") or ""
+        self._parameters: dict[str, Any] = dict(spec.get("parameters") or {})
+        if parameters:
+            self._parameters.update(parameters)
+        self._inputs: dict[str, str] = {}
+        for key, url in (spec.get("inputs") or {}).items() if inputs is None else inputs.items():
+            self._inputs[key.partition(":")[0].strip()] = url
+        self._labels: dict[str, str] = dict(metadata.get("labels") or {})
+        self._annotations: dict[str, str] = dict(metadata.get("annotations") or {})
+        self._results: dict[str, Any] = {}
+        self._artifacts: dict[str, Artifact] = {}
+        self._state = "running"
+        self._error: str | None = None
+        self._items: dict[str, DataItem] = {}
+        self._logger: Logger | None = None
+
+    # -- what the run is
+
+    @property
+    def uid(self) -> str:
+        """The run's uid, with "-<iteration>" for a child."""
+        uid: str = (self._document.get("metadata") or {}).get("uid") or ""
+        return "%s-%d" % (uid, self._iteration) if self._iteration else uid
+
+    @property
+    def tag(self) -> str:
+        """The workflow's id, else the bare uid; artifacts belong to this tree."""
+        return self._labels.get("workflow") or (self._document.get("metadata") or {}).get("uid") or ""
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return (self._document.get("metadata") or {}).get("project") or "default"
+
+    @property
+    def iteration(self) -> int:
+        """0, or the number of this child run."""
+        return self._iteration
+
+    @property
+    def state(self) -> str:
+        """running, completed, error or what set_state said."""
+        return self._state
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """A copy of the parameters."""
+        return _copy(self._parameters)
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The inputs' URLs; changes to the dict are seen by get_input."""
+        return self._inputs
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """A copy of what was logged so far."""
+        return _copy(self._results)
+
+    @property
+    def artifacts(self) -> list[dict[str, Any]]:
+        """Copies of the documents of the artifacts logged so far."""
+        return [artifact.to_dict() for artifact in self._artifacts.values()]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """A copy of the labels."""
+        return dict(self._labels)
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """A copy of the annotations."""
+        return dict(self._annotations)
+
+    @property
+    def node_selector(self) -> dict[str, str]:
+        """A copy of the run's node selector."""
+        return dict((self._document.get("spec") or {}).get("node_selector") or {})
+
+    @property
+    def in_path(self) -> str:
+        """What relative input URLs are relative to."""
+        return (self._document.get("spec") or {}).get("input_path") or ""
+
+    @property
+    def out_path(self) -> str:
+        """The old name of artifact_path."""
+        return self.artifact_path
+
+    @property
+    def logger(self) -> Logger:
+        """The structured logger; its lines go to standard output, into the run's log."""
+        if self._logger is None:
+            from millrace._log import Logger
+
+            self._logger = self._parent.logger if self._parent else Logger(self._level())
+        return self._logger
+
+    def _level(self) -> str:
+        spec = self._document.get("spec") or {}
+        return "debug" if spec.get("verbose") else spec.get("log_level") or "info"
+
+    @property
+    def log_level(self) -> str:
+        """The lowest level that the logger writes."""
+        return self.logger.level
+
+    @log_level.setter
+    def log_level(self, level: str) -> None:
+        self.logger.set_logger_level(level)
+
+    # -- parameters, inputs, secrets
+
+    def get_param(self, key: str, default: Any = None) -> Any:
+        """Return a parameter; an absent one is recorded with its default."""
+        if key not in self._parameters:
+            self._parameters[key] = default
+            if default:
+                self._update("parameters", {key: _plain(default)})
+        return self._parameters[key]
+
+    def get_input(self, key: str, url: str = "") -> DataItem:
+        """Return an input; an absent one is recorded with url, or with its key as the URL."""
+        if key in self._items and self._items[key].url_given == self._inputs.get(key):
+            return self._items[key]
+        if key not in self._inputs:
+            self._inputs[key] = url or key
+            self._update("inputs", {key: self._inputs[key]})
+        from millrace._data import DataItem
+
+        item = DataItem(key, self._inputs[key], base=self.in_path)
+        self._items[key] = item
+        return item
+
+    def get_dataitem(self, url: str, secrets: dict[str, str] | None = None) -> DataItem:
+        """Return the data at url without recording it as an input; secrets are not needed for what is served."""
+        from millrace._data import DataItem
+
+        return DataItem("", url)
+
+    def get_secret(self, key: str) -> str | None:
+        """Return a secret of the run, or of the environment as KEY or MLRUN_K8S_SECRET__KEY; None if there is none."""
+        from millrace._secrets import lookup
+
+        return lookup(self._document, key)
+
+    def get_project_param(self, key: str, default: Any = None) -> Any:
+        """Return default: a worker does not know its project's parameters."""
+        return default
+
+    def artifact_subpath(self, *parts: str) -> str:
+        """Join parts to artifact_path."""
+        import os
+
+        return os.path.join(self.artifact_path, *parts)
+
+    # -- what the run says about itself
+
+    def log_result(self, key: str, value: Any, commit: bool = False) -> None:
+        """Record one result; see millrace._values.cast for what becomes of other types."""
+        name, stored = str(key), _values.cast(value)
+        self._update("results", {name: stored})
+        self._results[name] = stored
+
+    def log_results(self, results: dict[str, Any], commit: bool = False) -> None:
+        """Record several results."""
+        if not isinstance(results, dict):
+            raise TypeError("log_results takes a dict of results, not %s" % type(results).__name__)
+        stored = {str(key): _values.cast(value) for key, value in results.items()}
+        if stored:
+            self._update("results", stored)
+            self._results.update(stored)
+
+    def set_label(self, key: str, value: Any, replace: bool = True) -> None:
+        """Set a label to the text of value; with replace=False only if it is absent."""
+        if replace or key not in self._labels:
+            self._update("labels", {str(key): str(value)})
+            self._labels[str(key)] = str(value)
+
+    def set_annotation(self, key: str, value: Any, replace: bool = True) -> None:
+        """Set an annotation to the text of value; with replace=False only if it is absent."""
+        if replace or key not in self._annotations:
+            self._update("annotations", {str(key): str(value)})
+            self._annotations[str(key)] = str(value)
+
+    def set_state(self, execution_state: str | None = None, error: Any = None, commit: bool = True) -> None:
+        """Set the outcome. An error wins over everything before and after it."""
+        if error is not None:
+            from millrace._errors import text_of
+
+            self._state = "error"
+            self._error = text_of(error) if isinstance(error, BaseException) else str(error)
+        elif execution_state and self._state != "error":
+            self._state = execution_state
+        else:
+            return
+        if commit and self._parent is not None:
+            self._send_state()
+
+    def set_hostname(self, host: str) -> None:
+        """Record the host as label."""
+        self.set_label("host", host)
+
+    def set_logger_stream(self, stream: Any) -> None:
+        """Send the logger's lines to stream."""
+        self.logger.stream = stream
+
+    def is_logging_worker(self) -> bool:
+        """True: one worker executes this run."""
+        return True
+
+    def commit(self, message: str = "", completed: bool = False) -> None:
+        """Record message as annotation; with completed, end a child (or all of them)."""
+        if message:
+            self.set_annotation("message", message)
+        if completed and self._state == "running":
+            self._state = "completed"
+            if self._parent is not None:
+                self._send_state()
+                self._parent._table_sent = False
+        for child in self._children:
+            if child._state == "running":
+                child.commit(completed=completed)
+        if completed and not self._table_sent:
+            self._send_table()
+
+    def store_run(self) -> None:
+        """Do nothing: every change has been sent already."""
+
+    # -- artifacts
+
+    def log_artifact(self, item: Any, body: Any = None, local_path: str | None = None, **options: Any) -> Artifact:
+        """Write or copy a file under artifact_path and record it; see millrace._artifacts.log."""
+        from millrace import _artifacts
+
+        artifact = _artifacts.log(self, item, body, local_path, **options)
+        self._emit({"t": "artifact", "iter": self._iteration, "key": artifact.key, "doc": artifact.to_dict()})
+        self._artifacts[artifact.key] = artifact
+        return artifact
+
+    def log_dataset(self, key: str, df: Any = None, **options: Any) -> Any:
+        """Refuse: data sets need the mlrun package."""
+        raise NotImplementedError(_NEEDS_MLRUN % ("log_dataset", key))
+
+    def log_model(self, key: str, body: Any = None, **options: Any) -> Any:
+        """Refuse: models need the mlrun package."""
+        raise NotImplementedError(_NEEDS_MLRUN % ("log_model", key))
+
+    def get_cached_artifact(self, key: str) -> Artifact:
+        """Return an artifact logged by this context; KeyError if there is none."""
+        return self._artifacts[key]
+
+    def update_artifact(self, artifact: Artifact) -> None:
+        """Record a changed artifact again; its file stays as it is."""
+        self._emit({"t": "artifact", "iter": self._iteration, "key": artifact.key, "doc": artifact.to_dict()})
+        self._artifacts[artifact.key] = artifact
+
+    # -- children
+
+    def get_child_context(self, with_parent_params: bool = False, **params: Any) -> MLClientCtx:
+        """Start a child run with params, numbered from 1; with_parent_params keeps the parent's as well."""
+        if self._iteration:
+            raise ValueError("a child run cannot have children; call get_child_context on the parent's context")
+        document = dict(self._document)
+        document["spec"] = dict(document.get("spec") or {}, parameters={})
+        parameters = dict(self._parameters, **params) if with_parent_params else params
+        child = MLClientCtx(
+            document,
+            self._emit,
+            iteration=len(self._children) + 1,
+            parameters=parameters,
+            inputs=self._inputs,
+            parent=self,
+        )
+        child.artifact_path = self.artifact_path
+        child._labels = dict(self._labels)
+        self._emit(
+            {"t": "child", "iter": child._iteration, "parameters": _plain(parameters), "state": "running"},
+        )
+        self._children.append(child)
+        self._table_sent = False
+        return child
+
+    def mark_as_best(self) -> None:
+        """Make this child the parent's best: its results and artifacts become the parent's."""
+        parent = self._parent
+        if parent is None:
+            raise ValueError("mark_as_best is for child contexts; make one with get_child_context")
+        parent._adopt(self)
+
+    def update_child_iterations(self, best_run: int = 0, commit_children: bool = False, completed: bool = True) -> None:
+        """Send the table of the children; best_run is the number of the best one, 0 for none."""
+        if best_run < 0 or best_run > len(self._children):
+            raise ValueError("best_run is %d, but there are %d child runs" % (best_run, len(self._children)))
+        if commit_children:
+            for child in self._children:
+                child.commit(completed=completed)
+        if best_run:
+            self._adopt(self._children[best_run - 1])
+        self._send_table()
+
+    def _adopt(self, child: MLClientCtx) -> None:
+        self._best = child._iteration
+        results = dict(child._results, best_iteration=child._iteration)
+        self._update("results", results)
+        self._results.update(results)
+        self._artifacts.update(child._artifacts)
+        self._table_sent = False
+
+    def _send_table(self) -> None:
+        self._emit({"t": "iterations", "table": self._table(), "best": self._best})
+        self._table_sent = True
+
+    def _table(self) -> list[list[Any]]:
+        parameters: dict[str, None] = {}
+        outputs: dict[str, None] = {}
+        for child in self._children:
+            parameters.update(dict.fromkeys(child._parameters))
+            outputs.update(dict.fromkeys(child._results))
+        rows: list[list[Any]] = [
+            ["state", "iter"] + ["param." + key for key in parameters] + ["output." + key for key in outputs]
+        ]
+        for child in self._children:
+            row: list[Any] = [child._state, child._iteration]
+            row += [_plain(child._parameters.get(key)) for key in parameters]
+            row += [child._results.get(key) for key in outputs]
+            rows.append(row)
+        return rows
+
+    # -- serialisation
+
+    def get_meta(self) -> dict[str, Any]:
+        """Return how artifacts name this run as their producer."""
+        uri = "%s/%s" % (self.project, self.uid)
+        meta = {"name": self.name, "kind": "run", "uri": uri, "owner": self._labels.get("owner", "")}
+        if "workflow" in self._labels:
+            meta["workflow"] = self._labels["workflow"]
+        return meta
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as a document, with what was logged so far."""
+        document: dict[str, Any] = _copy(self._document)
+        document["kind"] = "run"
+        metadata = document.setdefault("metadata", {})
+        metadata.update(name=self.name, labels=self.labels, annotations=self.annotations, iteration=self._iteration)
+        spec = document.setdefault("spec", {})
+        spec.update(parameters=self.parameters, inputs=dict(self._inputs), output_path=self.artifact_path)
+        status: dict[str, Any] = {"results": self.results, "state": self._state}
+        if self._artifacts:
+            status["artifacts"] = self.artifacts
+        if self._error is not None:
+            status["error"] = self._error
+        if self._children:
+            status["iterations"] = self._table()
+        document["status"] = dict(document.get("status") or {}, **status)
+        return document
+
+    def to_json(self) -> str:
+        """Return to_dict() as JSON."""
+        from millrace import _json
+
+        return _json.dumps(self.to_dict())
+
+    def to_yaml(self) -> str:
+        """Return to_dict() as YAML (in its JSON form)."""
+        import json
+
+        return json.dumps(self.to_dict(), indent=2, default=str) + "\n"
+
+    def __enter__(self) -> MLClientCtx:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            self.set_state(error=error, commit=False)
+            if self._parent is not None:
+                self._send_state()
+        self.commit(completed=True)
+
+    # -- emissions
+
+    def _update(self, what: str, values: dict[str, Any]) -> None:
+        self._emit({"t": "update", "iter": self._iteration, what: values})
+
+    def _send_state(self) -> None:
+        record: dict[str, Any] = {"t": "child", "iter": self._iteration, "state": self._state}
+        if self._error is not None:
+            record["error"] = self._error
+        self._emit(record)
+
+
+Context = MLClientCtx
+
+_NEEDS_MLRUN = (
+    "%s(%r) is not available in the built-in runtime yet; add mlrun to the function's requirements "
+    "and import it to use it, or write a file and call log_artifact"
+)
+
+
+def _copy(value: Any) -> Any:
+    if type(value) is dict:
+        return {key: _copy(item) for key, item in value.items()}
+    if type(value) is list:
+        return [_copy(item) for item in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return value as JSON holds it; parameters are not cast as results are."""
+    from millrace import _json
+
+    return _json.loads(_json.dumps(value))

@@ -1,0 +1,248 @@
+"""Frames and the two pipes; docs/protocol.md is the specification."""
+
+from __future__ import annotations
+
+import posix
+import sys
+from _thread import RLock
+
+from millrace import _json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSION = 1
+HEADER = 16
+MAX_FRAME = 64 << 20  # bytes after the header
+READ_SIZE = 256 << 10
+
+HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE = range(1, 10)
+FAILED = 0x01  # flag of an answer: the call did not complete
+OPTIONAL = 0x80  # flag of any frame: ignore it if its type is unknown
+
+# A write up to this size is never split by the kernel.
+_ATOMIC = 4096
+
+
+class ProtocolError(Exception):
+    """The other side broke the protocol; there is no way to go on."""
+
+
+class Closed(Exception):
+    """The host closed its end: it has gone away."""
+
+
+def pack(kind: int, call: int, head: bytes, body: bytes = b"", flags: int = 0) -> bytes:
+    """Return one frame."""
+    size = len(head)
+    total = size + len(body)
+    if total > MAX_FRAME:
+        raise ValueError("%d bytes are more than the %d that one message may have" % (total, MAX_FRAME))
+    prefix = total | kind << 32 | flags << 40 | call << 64 | size << 96
+    return prefix.to_bytes(16, "little") + head + body
+
+
+class Pipe:
+    """Both directions. Only the main thread reads; any thread may write.
+
+    User code may close every descriptor it can find, so each use of a pipe that
+    finds it gone or replaced opens it again through the host's own descriptor.
+    A process forked from the worker never writes: two writers would mix frames.
+    """
+
+    def __init__(self, read_fd: int, write_fd: int, host: tuple[int, int, int] | None = None) -> None:
+        self._host = host
+        self._read_fd = _move_away(read_fd)
+        self._write_fd = _move_away(write_fd)
+        self._read_id = _identity(self._read_fd)
+        self._write_id = _identity(self._write_fd)
+        self._lock = RLock()
+        self._pending: list[bytes] = []  # guarded by _lock
+        self.forked = False
+        self._warned = False
+        posix.register_at_fork(after_in_child=self._after_fork)
+        # What was read and is not a whole frame yet, from _start on.
+        self._buffer = b""
+        self._start = 0
+
+    def _after_fork(self) -> None:
+        self.forked = True
+        self._lock = RLock()
+        self._pending = []
+        for fd, identity in ((self._read_fd, self._read_id), (self._write_fd, self._write_id)):
+            if _identity(fd) == identity:
+                posix.close(fd)
+
+    # -- reading
+
+    def buffered(self) -> bool:
+        """Say whether a whole frame can be taken without reading."""
+        available = len(self._buffer) - self._start
+        if available < HEADER:
+            return False
+        size = int.from_bytes(self._buffer[self._start : self._start + 4], "little")
+        return available >= HEADER + size
+
+    def next(self) -> tuple[int, int, int, bytes, bytes]:
+        """Return (type, flags, call, head, body) of the next frame.
+
+        What was queued for writing leaves before this blocks.
+        """
+        while True:
+            start, buffer = self._start, self._buffer
+            available = len(buffer) - start
+            wanted = HEADER
+            if available >= HEADER:
+                prefix = int.from_bytes(buffer[start : start + HEADER], "little")
+                size = prefix & 0xFFFFFFFF
+                if size > MAX_FRAME:
+                    raise ProtocolError("a frame of %d bytes is over the limit of %d" % (size, MAX_FRAME))
+                wanted = HEADER + size
+                if available >= wanted:
+                    head_size = prefix >> 96
+                    if head_size > size or prefix >> 48 & 0xFFFF:
+                        raise ProtocolError("a frame's header is not consistent")
+                    self._start = end = start + wanted
+                    head = start + HEADER
+                    body = head + head_size
+                    return (
+                        prefix >> 32 & 0xFF,
+                        prefix >> 40 & 0xFF,
+                        prefix >> 64 & 0xFFFFFFFF,
+                        buffer[head:body],
+                        buffer[body:end],
+                    )
+            if self._pending:
+                self.flush()
+            self._fill(wanted)
+
+    def _fill(self, wanted: int) -> None:
+        """Read until the buffer holds wanted bytes, in as few reads as possible."""
+        parts = [self._buffer[self._start :]]
+        have = len(parts[0])
+        while have < wanted:
+            data = self._read(max(READ_SIZE, wanted - have))
+            if not data:
+                if have:
+                    raise ProtocolError("the host's end closed within a frame")
+                raise Closed
+            parts.append(data)
+            have += len(data)
+        self._buffer = b"".join(parts)
+        self._start = 0
+
+    def _read(self, size: int) -> bytes:
+        if _identity(self._read_fd) != self._read_id:
+            self._read_fd = self._reopen(1, self._read_id, posix.O_RDONLY)
+        return posix.read(self._read_fd, size)
+
+    def cancelled(self) -> set[int]:
+        """Return the calls whose cancel frames have arrived behind the current frame.
+
+        Never blocks. The frames stay in the buffer, where their turn comes.
+        """
+        posix.set_blocking(self._read_fd, False)
+        try:
+            while True:
+                data = self._read(READ_SIZE)
+                if not data:
+                    break
+                self._buffer = self._buffer[self._start :] + data
+                self._start = 0
+        except BlockingIOError:
+            pass
+        finally:
+            posix.set_blocking(self._read_fd, True)
+        calls = set()
+        at = self._start
+        while at + HEADER <= len(self._buffer):
+            prefix = int.from_bytes(self._buffer[at : at + HEADER], "little")
+            if prefix >> 32 & 0xFF == CANCEL:
+                calls.add(prefix >> 64 & 0xFFFFFFFF)
+            at += HEADER + (prefix & 0xFFFFFFFF)
+        return calls
+
+    # -- writing
+
+    def queue(self, frame: bytes) -> None:
+        """Write frame with the next flush."""
+        with self._lock:
+            self._pending.append(frame)
+
+    def emit(self, call: int, record: dict[str, Any]) -> None:
+        """Send one emission of a call now: when this returns, a killed worker has not lost it."""
+        if self.forked:
+            if not self._warned:
+                self._warned = True
+                sys.stderr.write("millrace: what a forked process logs to the run is not recorded; log it in the parent\n")
+            return
+        frame = pack(EMIT, call, _json.dumps(record).encode())
+        with self._lock:
+            self._pending.append(frame)
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued."""
+        with self._lock:
+            if not self._pending or self.forked:
+                return
+            data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+            self._pending = []
+            if _identity(self._write_fd) != self._write_id:
+                self._write_fd = self._reopen(2, self._write_id, posix.O_WRONLY)
+            if len(data) <= _ATOMIC:
+                posix.write(self._write_fd, data)
+            else:
+                self._write_masked(data)
+
+    def _write_masked(self, data: bytes) -> None:
+        """Write a large frame whole: a signal handler that raises in the middle would cut it."""
+        from _signal import SIG_BLOCK, SIG_SETMASK, SIGKILL, SIGSTOP, pthread_sigmask, valid_signals
+
+        before = pthread_sigmask(SIG_BLOCK, valid_signals() - {SIGKILL, SIGSTOP})
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[posix.write(self._write_fd, view) :]
+        finally:
+            pthread_sigmask(SIG_SETMASK, before)
+
+    def _reopen(self, which: int, identity: tuple[int, int] | None, mode: int) -> int:
+        """Open a pipe that user code closed, through the host's descriptor of it."""
+        if self._host is not None:
+            try:
+                fd = posix.open("/proc/%d/fd/%d" % (self._host[0], self._host[which]), mode | posix.O_CLOEXEC)
+            except OSError:
+                pass
+            else:
+                if _identity(fd) == identity:
+                    return _move_away(fd)
+                posix.close(fd)
+        sys.__stderr__.write("millrace: the function closed the file descriptors of its worker; the call cannot be answered\n")
+        sys.__stderr__.flush()
+        posix._exit(71)
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    """Say which file fd is, None when it is closed."""
+    try:
+        stat = posix.fstat(fd)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def _move_away(fd: int) -> int:
+    """Move fd out of the range that programs count through, and close it on exec."""
+    for number in (900, 200, 50):
+        number += fd % 10
+        try:
+            posix.dup2(fd, number, False)
+        except OSError:  # beyond the limit of open files
+            continue
+        if number != fd:
+            posix.close(fd)
+        return number
+    posix.set_inheritable(fd, False)
+    return fd
