@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 
-	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 )
 

@@ -183,12 +183,12 @@ func (tx *Tx) RunDelete(_ context.Context, project, uid string) error {
 
 // runRow is a run with what its columns say; doc is nil when there is none.
 type runRow struct {
-	id     int64
-	iter   int
-	name   string
-	state  string
-	start  int64
-	doc    document.Object
+	id    int64
+	iter  int
+	name  string
+	state string
+	start int64
+	doc   document.Object
 }
 
 const runColumns = `SELECT id, iter, name, state, start_time, doc FROM runs`
@@ -278,4 +278,3 @@ func (tx *Tx) runUnlabel(project string, row runRow, key, value string) error {
 		project, key, value, flag(row.iter > 0), row.start, row.id)
 	return wrap(err, "label a run of project %s", project)
 }
-
