@@ -134,18 +134,13 @@ var merged = map[string][]string{
 	"inputs":        {"spec", "inputs"},
 }
 
-// Merge returns old with what the run's own process emitted merged in key by key:
+// Merge brings what the run's own process emitted into doc, in place, key by key:
 // emission may have the objects results, artifact_uris, labels, annotations,
-// parameters and inputs; other keys are not looked at. So two writers of one run
-// do not undo each other. Neither argument is changed. Errors carry
-// fault.CodeInvalid.
-func Merge(old, emission document.Object, now time.Time) (document.Object, error) {
-	doc := document.Clone(old)
+// parameters and inputs; other keys, and values of other types, are not looked at.
+// So two writers of one run do not undo each other.
+func Merge(doc, emission document.Object) {
 	for field, path := range merged {
-		values, err := document.Want[document.Object](emission, field)
-		if err != nil {
-			return nil, err
-		}
+		values := document.Map(emission, field)
 		if len(values) == 0 {
 			continue
 		}
@@ -154,17 +149,13 @@ func Merge(old, emission document.Object, now time.Time) (document.Object, error
 			into[key] = document.Clone(value)
 		}
 	}
-	if err := checkShape(doc); err != nil {
-		return nil, err
-	}
-	return doc, settle(old, doc, now)
 }
 
 // SetState moves doc, in place, to state with the fields that explain it (empty
 // texts are left alone) and reports whether Transition allowed it; if not, doc is
 // as it was.
 func SetState(doc document.Object, state State, now time.Time, reason, text string) bool {
-	if _, ok := Transition(StateOf(doc), state); !ok {
+	if !Transition(StateOf(doc), state) {
 		return false
 	}
 	status := document.Ensure(doc, "status")
@@ -218,9 +209,9 @@ func settle(old, doc document.Object, now time.Time) error {
 	if asked == "" {
 		asked = Created
 	}
-	state, taken := Transition(StateOf(old), asked)
-	status["state"] = string(state)
-	if !taken {
+	state := asked
+	if !Transition(StateOf(old), asked) {
+		state = StateOf(old)
 		for _, field := range outcome {
 			if value, ok := before[field]; ok {
 				status[field] = value
@@ -229,6 +220,7 @@ func settle(old, doc document.Object, now time.Time) error {
 			}
 		}
 	}
+	status["state"] = string(state)
 	if err := setTime(status, before, "start_time", now); err != nil {
 		return err
 	}
@@ -246,6 +238,10 @@ func settle(old, doc document.Object, now time.Time) error {
 // setTime keeps status[field] in the one form of all times; when it is absent,
 // what was there before, else now.
 func setTime(status, before document.Object, field string, now time.Time) error {
+	if at, ok := status[field].(time.Time); ok {
+		status[field] = document.Time(at)
+		return nil
+	}
 	for _, from := range []document.Object{status, before} {
 		if text := document.String(from, field); text != "" {
 			at, err := document.ParseTime(text)
@@ -272,6 +268,9 @@ func checkShape(doc document.Object) error {
 		}
 	}
 	for _, path := range [][]string{{"metadata", "name"}, {"status", "state"}, {"status", "start_time"}, {"status", "end_time"}, {"status", "error"}, {"spec", "function"}} {
+		if _, ok := document.Get(doc, path...).(time.Time); ok {
+			continue // the server's own
+		}
 		if _, err := document.Want[string](doc, path...); err != nil {
 			return err
 		}
@@ -342,4 +341,29 @@ func Time(doc document.Object, path ...string) time.Time {
 		return time.Time{}
 	}
 	return at
+}
+
+// Child returns the document that an iteration of a run begins with: the
+// parent's name, labels and what it executes, under the iteration's own identity
+// and without a state. parent is not changed.
+func Child(parent document.Object, key Key) document.Object {
+	labels := document.Clone(document.Map(parent, "metadata", "labels"))
+	if labels == nil {
+		labels = document.Object{}
+	}
+	spec := document.Object{}
+	for _, field := range []string{"function", "handler", "output_path", "log_level", "inputs", "parameters"} {
+		if value := document.Get(parent, "spec", field); value != nil {
+			spec[field] = document.Clone(value)
+		}
+	}
+	return document.Object{
+		"kind": "run",
+		"metadata": document.Object{
+			"name": document.String(parent, "metadata", "name"), "project": key.Project, "uid": key.UID, "iteration": key.Iter,
+			"labels": labels, "annotations": document.Object{},
+		},
+		"spec":   spec,
+		"status": document.Object{},
+	}
 }

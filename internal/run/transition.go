@@ -7,10 +7,8 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 )
 
-// Transition says what becomes of a run in state from when somebody writes to:
-// the state it is in afterwards and whether the write took effect. A run that has
-// no state yet (from "") takes any. Writing the same state takes effect and
-// changes nothing.
+// Transition reports whether a run in state from may move to state to. A run that
+// has no state yet (from "") may take any; staying where it is is always allowed.
 //
 //	created, pending, running, pendingRetry, unknown ──► any state
 //	aborting ──► aborting, aborted, error
@@ -19,16 +17,16 @@ import (
 // The live states may follow each other in any order, because the clients that
 // write them are not ordered: the process that runs the user's code, the program
 // that waits for it, and the server.
-func Transition(from, to State) (State, bool) {
+func Transition(from, to State) bool {
 	switch {
 	case from == to, from == "":
-		return to, true
+		return true
 	case from.Terminal():
-		return from, false
-	case from == Aborting && to != Aborted && to != Error:
-		return from, false
+		return false
+	case from == Aborting:
+		return to == Aborted || to == Error
 	}
-	return to, true
+	return true
 }
 
 // ParseState reads a state word as a client wrote it; "" is "". Errors carry
