@@ -66,7 +66,7 @@ func startAhead(ctx context.Context, request cli.RunRequest) *ahead {
 func plain(doc document.Object) bool {
 	f := &function.Function{Doc: doc}
 	spec, err := f.Spec()
-	if err != nil || spec.Mode != "" || spec.Language != "" || spec.PythonVersion != "" || len(spec.Requirements) > 0 {
+	if err != nil || spec.Mode != "" || spec.Language != function.LanguagePython || spec.PythonVersion != "" || len(spec.Requirements) > 0 {
 		return false
 	}
 	for _, variable := range spec.Env {
