@@ -65,7 +65,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{message: err.Error()} })
 	root.AddCommand(
-		newServer(e), newRun(e), newGet(e), newLogs(e), newAbort(e), newDelete(e), newProject(e), newCompletion(e), newVersion(e), newExec(e),
+		newServer(e), newRun(e), newGet(e), newLogs(e), newAbort(e), newDoc(e), newExport(e), newImport(e), newDelete(e), newProject(e), newCompletion(e), newVersion(e), newExec(e),
 	)
 	return root
 }
