@@ -368,7 +368,7 @@ func TestTheDescriptionIsValidAndComplete(t *testing.T) {
 	doc := s.do("GET", "/api/openapi.json", nil).is(200).json()
 	ids := map[string]bool{}
 	for path, item := range doc["paths"].(document.Object) {
-		concrete := strings.NewReplacer("{project}", "demo", "{name}", "nothing", "{uid}", "nothing", "{key}", "nothing").Replace(path)
+		concrete := strings.NewReplacer("{project}", "demo", "{name}", "nothing", "{uid}", "nothing", "{key}", "nothing", "{tag}", "nothing").Replace(path)
 		if strings.Contains(concrete, "{") {
 			t.Errorf("%s: unknown parameter", path)
 		}
@@ -435,7 +435,7 @@ func (s *system) mistake(random *rand.Rand, method, path string, op document.Obj
 		if !strings.HasPrefix(segment, "{") {
 			continue
 		}
-		if known := map[string]string{"{project}": "demo", "{name}": "trainer", "{uid}": "u", "{key}": "k"}[segment]; random.IntN(3) > 0 {
+		if known := map[string]string{"{project}": "demo", "{name}": "trainer", "{uid}": "u", "{key}": "k", "{tag}": "v1"}[segment]; random.IntN(3) > 0 {
 			segments[i] = known
 		} else if segments[i] = pick(); strings.Contains(segments[i], "%zz") {
 			segments[i] = "zz"
