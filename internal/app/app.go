@@ -58,6 +58,7 @@ type App struct {
 	backend  *local.Backend
 	preparer *local.Preparer
 	devices  *gpu.Allocator
+	builds   *builds
 	api      *api.Server
 	teardown []func() error
 }
@@ -107,13 +108,16 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.devices = gpu.New(gpu.Find(ctx))
+	a.builds = newBuilds(interpreters, envs)
+	a.teardown = append(a.teardown, a.builds.close)
 	a.backend = local.New(a.dir, a.options.Executable, a.logs.Prelude, a.options.Logger.With("component", "local"))
 	a.preparer = &local.Preparer{
 		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Prelude: a.logs.Prelude,
 		GoBuild: local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
-		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: gpu.New(gpu.Find(ctx)), Logs: a.logs,
+		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
 	a.api = api.New(api.Options{

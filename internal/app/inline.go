@@ -172,7 +172,11 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 // execute is the runner, in this process, under a lock that is held.
 func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
 	tail := r.tail(dir.Log())
-	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Output: r.ahead.file()}
+	output := r.ahead.file()
+	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take()}
+	if options.Worker != nil {
+		options.Output = output
+	}
 	_, err := runner.RunHeld(ctx, dir, options)
 	tail()
 	if errors.Is(context.Cause(ctx), errAborted) {

@@ -22,7 +22,7 @@ import (
 
 // System returns the product as the command line sees it. version names the
 // binary; it is asked late.
-func System(version func() string) cli.System { return &system{version: version, stderr: os.stderr} }
+func System(version func() string) cli.System { return &system{version: version, stderr: os.Stderr} }
 
 type system struct {
 	version func() string

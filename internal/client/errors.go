@@ -36,7 +36,8 @@ func answerError(r *request, status int, raw []byte) error {
 			code = fault.CodeInvalid
 		}
 	}
-	message := detail(raw)
+	// The submit route says this before every sentence.
+	message := strings.TrimPrefix(detail(raw), "Runtime error: ")
 	if message == "" {
 		message = fmt.Sprintf("%s %s was answered with status %d %s", r.method, r.path, status, http.StatusText(status))
 	}

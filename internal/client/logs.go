@@ -59,11 +59,18 @@ const (
 	followPatience = time.Minute // how long a follower waits for a server that is away
 )
 
-// Follow passes a run's log from q.Offset on to each as it grows, until the run is
-// over and its log read to the end, and returns the run's final state. A server
-// that goes away is waited for, up to a minute; no byte is passed twice. The slice
-// is valid only during the call of each; an error of each ends the following.
-func (c *Client) Follow(ctx context.Context, q LogQuery, each func(data []byte) error) (run.State, error) {
+// Follower is told what Follow sees, by the goroutine that called it. An error of
+// either function ends the following and is returned.
+type Follower struct {
+	Log   func(data []byte) error          // bytes of the log; valid only during the call
+	State func(state run.State) error      // after each look, also when nothing changed; nil: not told
+	Lost  func(err error, since time.Time) // the server does not answer; nil: not told
+}
+
+// Follow passes a run's log from q.Offset on as it grows, until the run is over
+// and its log read to the end, and returns the run's final state. A server that
+// goes away is waited for, up to a minute; no byte is passed twice.
+func (c *Client) Follow(ctx context.Context, q LogQuery, f Follower) (run.State, error) {
 	q.Size = followChunk
 	pause := followFastest
 	var lostAt time.Time
@@ -79,6 +86,9 @@ func (c *Client) Follow(ctx context.Context, q LogQuery, each func(data []byte) 
 			if time.Since(lostAt) > followPatience {
 				return "", err
 			}
+			if f.Lost != nil {
+				f.Lost(err, lostAt)
+			}
 			if err := sleep(ctx, followSlowest); err != nil {
 				return "", err
 			}
@@ -88,9 +98,16 @@ func (c *Client) Follow(ctx context.Context, q LogQuery, each func(data []byte) 
 		}
 		if len(data) > 0 {
 			q.Offset += int64(len(data))
-			if err := each(data); err != nil {
+			if err := f.Log(data); err != nil {
 				return state, err
 			}
+		}
+		if f.State != nil {
+			if err := f.State(state); err != nil {
+				return state, err
+			}
+		}
+		if len(data) > 0 {
 			pause = followFastest
 			continue
 		}

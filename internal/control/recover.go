@@ -7,6 +7,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/spool"
+	"github.com/millrace/millrace/internal/store"
 )
 
 // Recover brings the store up to date with what runners did while no loop was
@@ -73,4 +74,16 @@ func (c *Control) StopRun(ctx context.Context, key run.Key) error {
 		}
 	}
 	return nil
+}
+
+// MarkStarting notes that a waiting attempt is being executed by this process,
+// which holds its spool.
+func (c *Control) MarkStarting(ctx context.Context, id string) error {
+	return c.Store.ExecutionUpdate(ctx, id, func(e *store.Execution) error {
+		if e.Abort {
+			return errAborted
+		}
+		e.Phase, e.Started = "starting", c.Now()
+		return nil
+	})
 }

@@ -156,7 +156,7 @@ func (w *worker) resolve(ctx context.Context) ([]locked, error) {
 	w.build.report(func(s *Progress) { s.Phase, s.Package, s.Done, s.Total = PhaseResolve, "", 0, 0 })
 	var out failure
 	err = p.run(ctx, python, []*os.File{w.keyLock}, w.log, func(line string) {
-		out.add(line)
+		out.add(named(line, req.Lines()))
 		if m := collecting.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
 			count++
 			w.build.report(func(s *Progress) { s.Package, s.Done = m[1], count })

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/fault"
@@ -38,7 +39,32 @@ func (f *failure) find(pattern *regexp.Regexp) []string {
 	return nil
 }
 
+// first returns the groups of the first line that matches.
+func (f *failure) first(pattern *regexp.Regexp) []string {
+	for _, line := range f.lines {
+		if m := pattern.FindStringSubmatch(line); m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// sourceLine matches pip's way to name a line of the file it was given.
+var sourceLine = regexp.MustCompile(`-r \S+/requirements\.txt \(line (\d+)\)`)
+
+// named puts the requirement itself where pip names a line of a temporary file.
+func named(text string, lines []string) string {
+	return sourceLine.ReplaceAllStringFunc(text, func(match string) string {
+		n, err := strconv.Atoi(sourceLine.FindStringSubmatch(match)[1])
+		if err != nil || n < 1 || n > len(lines) {
+			return match
+		}
+		return lines[n-1]
+	})
+}
+
 var (
+	reBuildNeeds  = regexp.MustCompile(`pip subprocess to install (?:build|backend) dependencies did not run successfully`)
 	reDisk        = regexp.MustCompile(`(?i)no space left on device|\[Errno 28\]|disk quota exceeded`)
 	reMemory      = regexp.MustCompile(`(?i)cannot allocate memory|MemoryError`)
 	reCertificate = regexp.MustCompile(`CERTIFICATE_VERIFY_FAILED|SSLError|certificate verify failed`)
@@ -55,7 +81,7 @@ var (
 	reHeader      = regexp.MustCompile(`fatal error: (\S+): No such file or directory`)
 	reRust        = regexp.MustCompile(`(?i)can't find rust compiler|requires rust|cargo.*not (?:found|installed)`)
 	reWheel       = regexp.MustCompile(`(?:Failed building wheel for|Could not build wheels for|Failed to build) (\S+)`)
-	reMetadata    = regexp.MustCompile(`(?:error: metadata-generation-failed|× (?:python setup.py egg_info|Preparing metadata).* did not run successfully)`)
+	reMetadata    = regexp.MustCompile(`error: metadata-generation-failed|× .+ did not run successfully`)
 	reCollecting  = regexp.MustCompile(`^Collecting (\S+)`)
 	reGit         = regexp.MustCompile(`Cannot find command '(\w+)'`)
 	reVCS         = regexp.MustCompile(`(?:fatal: |ERROR: )(.*(?:repository|revision|remote|pathspec).*)$`)
@@ -118,10 +144,27 @@ func (f *failure) explainBuild(python, see string) error {
 		return fault.Precondition("requirements: %s has no ready-made wheel for %s and needs a C compiler to be built: ask for a version that has one, or install gcc and the Python headers%s", name, python, see)
 	case f.find(reHeader) != nil:
 		return fault.Precondition("requirements: %s cannot be built because the header %s is missing: install the development package that has it, or ask for a version with a ready-made wheel%s", name, f.find(reHeader)[1], see)
-	case f.find(reWheel) != nil || f.find(reMetadata) != nil:
+	case f.find(reBuildNeeds) != nil && f.find(reNoMatch) != nil:
+		return fault.Invalid("requirements: %s has no ready-made wheel for %s, and what its own build needs (%s) is not in the package index: ask for another version of it%s",
+			f.beforeBuild(), python, f.find(reNoMatch)[1], see)
+	case f.find(reWheel) != nil || f.find(reMetadata) != nil && f.first(reVCS) == nil:
 		return fault.Invalid("requirements: %s has no ready-made wheel for %s and its own build failed: ask for another version of it or another Python%s", name, python, see)
 	}
 	return nil
+}
+
+// beforeBuild returns the package whose build was being prepared.
+func (f *failure) beforeBuild() string {
+	name := "a package"
+	for _, line := range f.lines {
+		if reBuildNeeds.MatchString(line) {
+			break
+		}
+		if m := reCollecting.FindStringSubmatch(line); m != nil {
+			name = m[1]
+		}
+	}
+	return name
 }
 
 // explainIndex: the package index could not be used.
@@ -175,8 +218,8 @@ func (f *failure) explainChoice(python, see string) error {
 		return fault.Invalid("requirements: when one line has a --hash, every package (dependencies too) needs one and a pinned version%s", see)
 	case f.find(reInvalid) != nil:
 		return fault.Invalid("requirements: %s", f.find(reInvalid)[1])
-	case f.find(reVCS) != nil:
-		return fault.Invalid("requirements: %s: correct the repository or revision%s", f.find(reVCS)[1], see)
+	case f.first(reVCS) != nil:
+		return fault.Invalid("requirements: %s: correct the repository or revision%s", f.first(reVCS)[1], see)
 	case f.find(reNoMatch) != nil:
 		return fault.Invalid("requirements: nothing in the package index satisfies %s on %s", f.find(reNoMatch)[1], python)
 	}

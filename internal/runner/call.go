@@ -6,93 +6,119 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/worker"
 )
 
 // call loads the code into the worker and makes the one call of the run.
 func (r *runner) call(ctx context.Context, w *worker.Worker) spool.Outcome {
-	run := r.launch.Run
 	load := worker.Load{
-		Mode: string(r.launch.Mode), File: r.file(), Folder: r.launch.Folder, Handler: r.launch.Handler,
-		Args: r.argv(), Path: r.launch.Path, Env: r.environment(), Dir: r.workdir(), Run: run,
+		Mode: worker.ModeHandler, File: r.file(), Handler: r.launch.Handler, Workdir: r.workdir(),
+		PythonPath: r.launch.Path, Env: variables(r.environment()), Run: r.launch.Run,
+	}
+	if r.launch.Mode == spool.ModeMain {
+		load.Mode, load.Argv = worker.ModeMain, r.argv()
+	}
+	if r.launch.Folder != "" {
+		load.Path = []string{r.launch.Folder}
 	}
 	if _, err := w.Load(ctx, load); err != nil {
-		return r.ended(ctx, w, worker.Answer{}, err)
+		return r.ended(ctx, w.Process, worker.Answer{}, err)
 	}
-	answer, err := w.Call(ctx, worker.Call{Run: run}, func(event worker.Event) error {
-		return r.write(event.Type, event.Body)
-	})
-	return r.ended(ctx, w, answer, err)
-}
-
-// command waits for a program; what it reported through the state file that the
-// MLRun SDK writes is part of its result.
-func (r *runner) command(ctx context.Context, w *worker.Worker) spool.Outcome {
-	select {
-	case <-w.Done():
-		return r.ended(ctx, w, worker.Answer{}, nil)
-	case <-ctx.Done():
-		return r.ended(ctx, w, worker.Answer{}, ctx.Err())
-	}
-}
-
-// ended turns the end of a call into an outcome, and makes sure that the worker is
-// gone: a worker that has answered may end by itself, any other is stopped.
-func (r *runner) ended(ctx context.Context, w *worker.Worker, answer worker.Answer, err error) spool.Outcome {
-	interrupted := ctx.Err() != nil
-	grace := r.launch.Grace
-	if answered := err == nil; answered && !interrupted && r.launch.Mode != spool.ModeCommand {
-		w.Finish() // no more calls: it may run its exit handlers
-	}
-	if interrupted {
-		w.Terminate(grace)
-	} else if err == nil {
-		select {
-		case <-w.Done():
-		case <-ctx.Done():
-			interrupted = true
-			w.Terminate(grace)
+	answer, err := w.Call(ctx, worker.Call{}, func(event worker.Event) error {
+		body := event.Doc
+		delete(body, "t")
+		if event.Iter > 0 {
+			body["iter"] = event.Iter
 		}
-	} else {
-		w.Terminate(min(grace, time.Second))
+		return r.write(event.Type, body)
+	})
+	if err == nil { // no more calls: it may run its exit handlers
+		_, err = w.Drain(ctx)
+		var died *worker.DiedError
+		if errors.As(err, &died) {
+			err = nil // after the answer: the answer counts
+		}
 	}
-	exit := w.Wait()
+	return r.ended(ctx, w.Process, answer, err)
+}
+
+func variables(environ []string) map[string]string {
+	out := map[string]string{}
+	for _, entry := range environ {
+		if name, value, ok := strings.Cut(entry, "="); ok {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+// command waits for a program.
+func (r *runner) command(ctx context.Context, process *worker.Process) spool.Outcome {
+	select {
+	case <-process.Done():
+		return r.ended(ctx, process, worker.Answer{}, nil)
+	case <-ctx.Done():
+		return r.ended(ctx, process, worker.Answer{}, context.Cause(ctx))
+	}
+}
+
+// ended makes sure that the process is gone, and turns how it ended into an
+// outcome. err is nil when a call was answered or a program ended by itself.
+func (r *runner) ended(ctx context.Context, process *worker.Process, answer worker.Answer, err error) spool.Outcome {
+	grace := time.Second
+	if ctx.Err() != nil {
+		grace = r.launch.Grace
+	}
+	exit, terminateErr := process.Terminate(grace)
+	if terminateErr != nil {
+		r.Logger.Error("end process", "execution", r.launch.Execution, "error", terminateErr)
+	}
 	if err := r.meta(); err != nil {
 		r.Logger.Error("read state file", "execution", r.launch.Execution, "error", err)
 	}
+	outcome := spool.Outcome{State: string(run.Error), Exit: exit.Code, Signal: exit.SignalName()}
+	fail := func(reason, format string, args ...any) spool.Outcome {
+		outcome.Reason, outcome.Error = reason, fmt.Sprintf(format, args...)
+		return outcome
+	}
 	var failure *worker.Failure
-	switch {
-	case interrupted && errors.Is(context.Cause(ctx), errLogFull):
-		return spool.Outcome{State: "error", Reason: "log", Exit: exit.Code, Signal: exit.Signal,
-			Error: fmt.Sprintf("the run was ended: its log grew over the limit of %d bytes", r.launch.LogLimit)}
-	case interrupted && errors.Is(context.Cause(ctx), errTimeout):
-		return spool.Outcome{State: "aborted", Reason: "timeout", Exit: exit.Code, Signal: exit.Signal,
-			Error: fmt.Sprintf("the run was aborted: it executed for longer than %s; raise spec.state_thresholds.executing to allow more", r.launch.Timeout)}
-	case interrupted && (err != nil || !answer.Complete):
-		return spool.Outcome{State: "aborted", Reason: "stopped", Exit: exit.Code, Signal: exit.Signal}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errLogFull):
+		return fail("log", "the run was ended: its log grew over the limit of %d bytes", r.launch.LogLimit)
+	case errors.Is(cause, errTimeout):
+		outcome.State = string(run.Aborted)
+		return fail("timeout", "the run was aborted: it executed for longer than %s; raise spec.state_thresholds.executing to allow more", r.launch.Timeout)
+	case cause != nil && (err != nil || answer.State != run.Completed):
+		outcome.State = string(run.Aborted)
+		outcome.Reason = "stopped"
+		return outcome
+	case answer.State == run.Completed:
+		return spool.Outcome{State: string(run.Completed)}
+	case answer.Failure != nil:
+		return fail("exception", "%s", answer.Failure.Message)
 	case errors.As(err, &failure):
-		return spool.Outcome{State: "error", Reason: failure.Reason, Error: failure.Text, Exit: exit.Code, Signal: exit.Signal}
+		return fail("load", "%s", failure.Message)
 	case r.group.OOM():
-		return spool.Outcome{State: "error", Reason: "oom", Exit: exit.Code, Signal: exit.Signal,
-			Error: fmt.Sprintf("the process was killed: it used more than its memory limit of %d bytes; raise spec.resources.limits.memory", r.launch.Limits.Memory)}
-	case err != nil:
-		return spool.Outcome{State: "error", Reason: "exit", Error: died(exit, err), Exit: exit.Code, Signal: exit.Signal}
-	case r.launch.Mode == spool.ModeCommand && (exit.Code != 0 || exit.Signal != ""):
-		return spool.Outcome{State: "error", Reason: "exit", Error: exit.String() + r.lastLine(), Exit: exit.Code, Signal: exit.Signal}
+		return fail("oom", "the process was killed: it used more than its memory limit of %d bytes; raise spec.resources.limits.memory", r.launch.Limits.Memory)
+	case r.launch.Mode == spool.ModeCommand && err == nil && exit.Success():
+		return spool.Outcome{State: string(run.Completed)}
+	case r.launch.Mode == spool.ModeCommand && err == nil:
+		return fail("exit", "the process %s%s", exit, r.lastLine())
+	case answer.State == run.Aborted:
+		outcome.State = string(run.Aborted)
+		return outcome
 	}
-	return spool.Outcome{State: "completed"}
-}
-
-// died says how a worker ended without an answer.
-func died(exit worker.Exit, err error) string {
-	if exit.Signal == "" && exit.Code == 0 && !errors.Is(err, worker.ErrGone) {
-		return err.Error()
+	var died *worker.DiedError
+	if errors.As(err, &died) && died.Cause == nil {
+		return fail("exit", "the process %s before the handler returned", died.Exit)
 	}
-	return "the process ended before the handler returned: " + exit.String()
+	return fail("worker", "%v", err)
 }
 
 // lastLine quotes the end of the log of a failed program, which usually says why.

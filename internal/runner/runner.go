@@ -129,21 +129,21 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 			return failed("limits", err)
 		}
 	}
-	w, err := r.start(ctx, output)
+	process, call, err := r.start(ctx, output)
 	if err != nil {
 		return failed("start", err)
 	}
-	defer w.Kill()
+	defer process.Kill() //nolint:errcheck // gone already in all but the paths of failure
 	watched, stop := r.watch(ctx, output)
 	defer stop()
 	host, _ := os.Hostname()
-	if err := r.write("started", document.Object{"pid": w.Pid(), "host": host, "limits": r.applied()}); err != nil {
+	if err := r.write("started", document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}); err != nil {
 		return failed("journal", err)
 	}
-	if r.launch.Mode == spool.ModeCommand {
-		return r.command(watched, w)
+	if call == nil {
+		return r.command(watched, process)
 	}
-	return r.call(watched, w)
+	return r.call(watched, call)
 }
 
 func failed(reason string, err error) spool.Outcome {
@@ -183,30 +183,45 @@ func (r *runner) unpack() error {
 	return nil
 }
 
-// start brings up the worker, inside the limits, before it knows any user code.
-func (r *runner) start(ctx context.Context, output *os.File) (*worker.Worker, error) {
+// start brings up the process, inside the limits, before it can touch user code.
+// The worker is nil for a plain program.
+func (r *runner) start(ctx context.Context, output *os.File) (*worker.Process, *worker.Worker, error) {
+	if r.launch.Mode == spool.ModeCommand {
+		argv, env := r.argv(), append(os.Environ(), r.environment()...)
+		if !filepath.IsAbs(argv[0]) && strings.Contains(argv[0], "/") {
+			argv[0] = filepath.Join(r.workdir(), argv[0])
+		}
+		process, err := worker.StartCommand(ctx, worker.Command{
+			Argv: r.group.Wrap(argv), Env: env, Dir: r.workdir(), Stdout: output, Stderr: output,
+		})
+		return process, nil, err
+	}
 	w := r.Worker
 	if w == nil {
-		spec := worker.Spec{
-			Interpreter: r.launch.Python, RuntimeDir: r.launch.Runtime, Env: append(os.Environ(), r.environment()...),
-			Dir: r.workdir(), Stdout: output, Stderr: output, Logger: r.Logger,
-		}
 		var err error
-		if r.launch.Mode == spool.ModeCommand {
-			argv := r.argv()
-			w, err = worker.StartCommand(ctx, spec, r.group.Wrap(argv))
-		} else {
-			w, err = worker.Start(ctx, spec)
-		}
+		w, err = worker.Start(ctx, worker.Spec{
+			Interpreter: r.launch.Python, RuntimeDir: r.launch.Runtime, Env: append(os.Environ(), r.interpreterEnvironment()...),
+			Stdout: output, Stderr: output, Logger: r.Logger,
+		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	if err := r.group.Add(w.Pid()); err != nil {
-		w.Kill()
-		return nil, err
+	if err := r.group.Add(w.PID()); err != nil {
+		return nil, nil, errors.Join(err, w.Kill())
 	}
-	return w, nil
+	return w.Process, w, nil
+}
+
+// interpreterEnvironment is what has to be set before an interpreter starts.
+func (r *runner) interpreterEnvironment() []string {
+	var out []string
+	for _, entry := range r.launch.Env {
+		if strings.HasPrefix(entry, "PYTHON") && !strings.HasPrefix(entry, "PYTHONPATH=") {
+			out = append(out, entry)
+		}
+	}
+	return out
 }
 
 func (r *runner) workdir() string {
@@ -242,13 +257,18 @@ func (r *runner) argv() []string {
 	return argv
 }
 
+const maxVariable = 120 << 10
+
 // environment is what an execution sees on top of the runner's own environment.
 func (r *runner) environment() []string {
 	env := []string{
-		"MLRUN_EXEC_CONFIG=" + string(document.Encode(r.launch.Run)),
 		"MLRUN_META_TMPFILE=" + r.metaFile(),
 		"MLRUN_DEFAULT_PROJECT=" + r.launch.Project,
 		"MLRUN_ACTIVE_PROJECT=" + r.launch.Project,
+	}
+	// A longer value could not be passed on to a program by the kernel.
+	if config := document.Encode(r.launch.Run); len(config) < maxVariable {
+		env = append(env, "MLRUN_EXEC_CONFIG="+string(config))
 	}
 	if len(r.launch.GPUs) > 0 {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+strings.Join(r.launch.GPUs, ","))

@@ -35,7 +35,6 @@ type Backend struct {
 
 	mu      sync.Mutex
 	runners map[string]chan struct{} // execution → closed when the runner that we started is gone
-	reapers sync.WaitGroup
 }
 
 // New returns a backend for the spools below dataDir. executable is the millrace
@@ -87,11 +86,13 @@ func (b *Backend) spawn(id string, dir spool.Dir) error {
 	}
 	gone := make(chan struct{})
 	b.runners[id] = gone
-	b.reapers.Go(func() {
+	// This goroutine ends with the runner, which is meant to outlive this process:
+	// nobody waits for it.
+	go func() {
 		err := cmd.Wait()
 		b.logger.Debug("runner ended", "execution", id, "result", fmt.Sprint(err))
 		close(gone)
-	})
+	}()
 	return nil
 }
 
@@ -169,6 +170,14 @@ func (b *Backend) Clean(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.runners, id)
+}
+
+// Close waits for nothing and ends nothing: runners outlive the server. It lets go
+// of those that have ended.
+func (b *Backend) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.runners)
 }
 
 // Remove implements control.Backend.
