@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Modules that show nothing of sys.path, of the environment or of other processes.
 _PURE = frozenset(
-    "__future__ abc array base64 binascii bisect calendar cmath collections copy dataclasses datetime decimal "
+    "__future__ _io _warnings abc array base64 binascii bisect calendar cmath collections copy dataclasses datetime decimal "
     "enum errno fractions functools heapq hashlib hmac itertools json math numbers operator random re secrets "
     "statistics string struct textwrap time types typing unicodedata zlib millrace".split()
 )
