@@ -18,7 +18,7 @@ func newDelete(e *env) *cobra.Command {
 A function goes with all its versions and tags. A run goes with its log; one that is not over
 is refused ('millrace abort' ends it).
 
-` + runReferenceHelp + ` To delete by name is refused: give the uid.`,
+A run is named by its uid, or by at least 4 characters from its beginning.`,
 		Example: `  millrace delete function trainer --project demo
   millrace delete run 3f2a9c81`,
 		Args: arguments(2, -1, "a KIND (function or run) and at least one NAME"),

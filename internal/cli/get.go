@@ -71,7 +71,7 @@ latest of that name); a function by [PROJECT/]NAME[:TAG][@HASH]; an artifact by 
 
 -o json and yaml print a list of documents, or with NAME one document. -o name prints one
 name a line: the uid of a run, NAME:TAG of a function, KEY of an artifact. An empty list is
-no error. On a terminal tables are cut to its width; elsewhere nothing is cut.`,
+no error. On a terminal tables are cut to its width, elsewhere they are not.`,
 		Example: `  millrace get runs --state error --since 24h
   millrace get run 3f2a9c -o yaml
   millrace get functions -A -o json
@@ -166,8 +166,7 @@ func (e *env) getOne(c *client.Client, o getOptions) error {
 		return e.printDocument(o.output, doc)
 	case "table", "wide":
 		if o.kind == kindRuns {
-			width, _ := e.terminal(e.Stdout)
-			return e.printf("%s", renderSummary(RunResult{Run: doc}, e.server(), e.palette(e.Stdout), width))
+			return e.printf("%s", renderSummary(RunResult{Run: doc}, e.systemFlags(), e.palette(e.Stdout)))
 		}
 	}
 	return e.printList(o, []document.Object{doc})

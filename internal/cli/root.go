@@ -42,8 +42,19 @@ Exit status:
   3    no server answers, or it cannot take the request now
   130  the run was aborted, or the command was interrupted`
 
-// newRoot builds the command tree.
+// commands are all commands, in the order of nothing: help sorts them.
+var commands = []struct {
+	name string
+	make func(*env) *cobra.Command
+}{
+	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
+	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
+	{"version", newVersion}, {"completion", newCompletion},
+}
+
+// newRoot builds the command tree, or of it what the arguments need.
 func newRoot(e *env) *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:           "millrace",
 		Short:         "Serverless functions for machine learning",
@@ -52,25 +63,38 @@ func newRoot(e *env) *cobra.Command {
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
+			switch {
+			case len(args) > 0:
 				return unknownCommand(cmd, args[0])
+			case version:
+				return e.printVersion("")
 			}
 			return cmd.Help()
 		},
 	}
+	root.Flags().BoolVar(&version, "version", false, "print the version")
 	root.SetOut(e.Stdout)
 	root.SetErr(e.Stderr)
 	root.SetIn(e.Stdin)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{message: err.Error()} })
-	root.AddCommand(
-		newServer(e), newRun(e), newGet(e), newLogs(e), newAbort(e), newDelete(e), newProject(e), newCompletion(e), newVersion(e), newExec(e),
-	)
+	for _, command := range commands {
+		// Making all of them takes longer than `version` does, so the one that is
+		// asked for is made alone.
+		if len(e.Args) > 0 && e.Args[0] == command.name {
+			root.AddCommand(command.make(e))
+			return root
+		}
+	}
+	for _, command := range commands {
+		root.AddCommand(command.make(e))
+	}
 	return root
 }
 
 func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(name); len(near) > 0 {
 		return usagef("unknown command %q; did you mean %s?", name, strings.Join(near, " or "))
 	}

@@ -43,7 +43,8 @@ code runs from top to bottom. Words after -- are arguments of a program.
 What the function prints goes to standard output, everything about the run to standard
 error. With -o json or yaml the final run document is all there is on standard output.
 
-Parameters: --param NAME=VALUE. ` + valueRule + `
+Parameters: --param NAME=VALUE.
+` + valueRule + `
 
 The first Ctrl-C aborts the run and waits for its end, the second kills it.
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/render"
 )
 
@@ -17,12 +18,25 @@ func (v *runView) summary(result RunResult) {
 	if v.quiet {
 		return
 	}
-	width, _ := v.env.terminal(v.env.Stderr)
-	_, _ = v.env.Stderr.Write([]byte(renderSummary(result, v.env.server(), v.palette, width)))
+	_, _ = v.env.Stderr.Write([]byte(renderSummary(result, v.env.systemFlags(), v.palette)))
 }
 
-// renderSummary is the text of the summary.
-func renderSummary(result RunResult, server string, palette render.Palette, width int) string {
+// systemFlags are the flags of this command that another one needs to reach the
+// same system.
+func (e *env) systemFlags() string {
+	flags := ""
+	if e.global.server != "" {
+		flags += " --server " + function.Quote(e.global.server)
+	}
+	if e.global.dataDir != "" {
+		flags += " --data-dir " + function.Quote(e.global.dataDir)
+	}
+	return flags
+}
+
+// renderSummary is the text of the summary; flags are added to the commands that
+// show more.
+func renderSummary(result RunResult, flags string, palette render.Palette) string {
 	var b strings.Builder
 	doc := result.Run
 	uid, project := document.String(doc, "metadata", "uid"), document.String(doc, "metadata", "project")
@@ -63,7 +77,7 @@ func renderSummary(result RunResult, server string, palette render.Palette, widt
 	pairs("results", slices.Sorted(maps.Keys(results)), func(name string) string { return shortValue(results[name]) })
 	artifacts := artifactPaths(doc)
 	pairs("artifacts", slices.Sorted(maps.Keys(artifacts)), func(name string) string { return artifacts[name] })
-	row("look", strings.Join(lookCommands(uid, project, server), "\n             "))
+	row("look", strings.Join(lookCommands(uid, project, flags), "\n             "))
 	return b.String()
 }
 
@@ -87,17 +101,13 @@ func artifactPaths(doc document.Object) map[string]string {
 }
 
 // lookCommands are the commands that show more of a run.
-func lookCommands(uid, project, server string) []string {
+func lookCommands(uid, project, flags string) []string {
 	short := uid
 	if len(short) > 8 {
 		short = short[:8]
 	}
-	flags := ""
 	if project != "default" {
-		flags += " --project " + project
-	}
-	if server != "" {
-		flags += " --server " + server
+		flags = " --project " + project + flags
 	}
 	return []string{"millrace logs " + short + flags, "millrace get run " + short + " -o yaml" + flags}
 }

@@ -58,7 +58,11 @@ func (e *env) target(o runOptions, request *RunRequest) error {
 	if err != nil {
 		return err
 	}
-	f, err := e.load(o.target, request.DataDir, code.Options{Kind: function.Kind(o.kind), Image: o.image, Requirements: requirements})
+	options := code.Options{Kind: function.Kind(o.kind), Image: o.image, Requirements: requirements}
+	if isFolder(e.path(o.target)) {
+		options.Handler = o.handler // says which module of the folder is meant
+	}
+	f, err := e.load(o.target, request.DataDir, options)
 	if err != nil {
 		return err
 	}

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // A notebook becomes one Python text: a header line, a blank line, then every kept
@@ -44,11 +44,11 @@ type cell struct {
 	lines  []string
 }
 
-// piece is kept text: the lines of a cell from its line first on (from 1).
+// piece is kept text: lines of a cell.
 type piece struct {
-	cell, first int
-	lines       []string
-	numbers     []int // of each line in its cell
+	cell    int
+	lines   []string
+	numbers []int // of each line in its cell, from 1
 }
 
 // converted is a notebook made Python.
@@ -201,7 +201,7 @@ func cellText(object document.Object) (string, error) {
 	return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text.String()), nil
 }
 
-var ignorePattern = regexp.MustCompile(`[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*ignore`)
+var ignorePattern = lazyregexp.New(`[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*ignore`)
 
 func ignored(object document.Object, text string, tags []string) bool {
 	if strings.TrimSpace(text) == "" || ignorePattern.MatchString(text) {
@@ -216,7 +216,7 @@ func ignored(object document.Object, text string, tags []string) bool {
 }
 
 // mark is a start-code or end-code annotation that fills a line.
-var mark = regexp.MustCompile(`\A[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*(start|end)-code[ \t]*([^ \t]*)`)
+var mark = lazyregexp.New(`\A[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*(start|end)-code[ \t]*([^ \t]*)`)
 
 // sectionReader is the buffers that cells go through.
 type sectionReader struct {
@@ -286,8 +286,9 @@ func (r *sectionReader) whole(p piece) {
 // find returns the index of the first line with a mark of the kind whose name
 // counts here, -1 when there is none.
 func (r *sectionReader) find(p piece, kind string) (int, string) {
+	inside := insideString(p.lines)
 	for i, line := range p.lines {
-		if m := mark.FindStringSubmatch(line); m != nil && m[1] == kind && r.accepts(m[2]) {
+		if m := mark.FindStringSubmatch(line); m != nil && !inside[i] && m[1] == kind && r.accepts(m[2]) {
 			return i, m[2]
 		}
 	}

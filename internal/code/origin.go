@@ -5,21 +5,25 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // origin says where a file comes from: "<remote>#<commit>:<file>" when it lies in a
 // git work tree that has a remote and a commit, else the file as given. User and
 // password in the remote's URL are left out. Changes that are not committed do not
 // show.
-func origin(ref string) string {
+func origin(ref string) string { return originFrom(filepath.Dir(ref), ref) }
+
+// originFrom is origin with the folder where the search for a work tree begins.
+func originFrom(folder, ref string) string {
 	plain := filepath.ToSlash(ref)
-	abs, err := filepath.Abs(ref)
+	folder, err := filepath.Abs(folder)
 	if err != nil {
 		return plain
 	}
-	for folder := filepath.Dir(abs); ; folder = filepath.Dir(folder) {
+	for ; ; folder = filepath.Dir(folder) {
 		if remote, commit := gitFacts(filepath.Join(folder, ".git")); remote != "" && commit != "" {
 			return remote + "#" + commit + ":" + plain
 		}
@@ -29,7 +33,7 @@ func origin(ref string) string {
 	}
 }
 
-var commitPattern = regexp.MustCompile(`\A[0-9a-f]{40}([0-9a-f]{24})?\z`)
+var commitPattern = lazyregexp.New(`\A[0-9a-f]{40}([0-9a-f]{24})?\z`)
 
 // gitFacts reads the first remote's URL and the commit of HEAD from a repository's
 // folder, or through the file that stands for it in a linked work tree.

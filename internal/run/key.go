@@ -1,12 +1,12 @@
 package run
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // MaxName is how many characters a run's name, its uid, a label's key and a
@@ -27,7 +27,7 @@ func (u URI) String() string {
 	return s
 }
 
-var uriPattern = regexp.MustCompile(`^(.+)@(.+)#(\d+)(?::(.+))?$`)
+var uriPattern = lazyregexp.New(`^(.+)@(.+)#(\d+)(?::(.+))?$`)
 
 // ParseURI reads a run URI; "#<iteration>" has to be there. Errors carry
 // fault.CodeInvalid.
@@ -81,6 +81,8 @@ func checkText(field, text string) error {
 		return fault.Invalid("%s is required and may not be empty", field)
 	case utf8.RuneCountInString(text) > MaxName:
 		return fault.Invalid("%s has %d characters; at most %d are allowed", field, utf8.RuneCountInString(text), MaxName)
+	case !utf8.ValidString(text):
+		return fault.Invalid("%s %q is not valid UTF-8", field, clip(text))
 	case strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 		return fault.Invalid("%s %q may not contain control characters", field, clip(text))
 	}
