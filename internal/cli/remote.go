@@ -7,6 +7,7 @@ import (
 	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/run"
 )
 
@@ -21,8 +22,11 @@ func (e *env) runRemote(server string, request *RunRequest, observer Observer) (
 	}
 	defer connection.Client.Close()
 	c := connection.Client
-	if err := c.EnsureProject(e.soft, request.Project()); err != nil {
-		return RunResult{}, err
+	// A function that is stored in the run's project says that the project exists.
+	if request.Reference == "" || function.ParseURI(request.Reference).Project != request.Project() {
+		if err := c.EnsureProject(e.soft, request.Project()); err != nil {
+			return RunResult{}, err
+		}
 	}
 	submission := client.Submission{Task: request.Task, Function: request.Function, AllowLocal: true}
 	if request.Reference != "" {
