@@ -12,8 +12,9 @@ import (
 )
 
 // loadFolder makes a function of a folder: its function.yaml if there is one and no
-// handler is asked for, a Go main package, or Python modules with a handler such
-// as package.module.function (without a handler main.py runs as a program).
+// handler is asked for, a Go main package, or Python modules. Those are called
+// through a handler such as package.module.function, which may be left to the run;
+// without one main.py, if there is one, runs as a program.
 func loadFolder(ctx context.Context, ref string, o Options) (*function.Function, *Bundle, error) {
 	if o.Handler == "" {
 		for _, name := range []string{"function.yaml", "function.yml", "function.json"} {
@@ -39,7 +40,10 @@ func loadFolder(ctx context.Context, ref string, o Options) (*function.Function,
 				})
 			}
 		}
-		return nil, nil, fault.Invalid("%s is a folder without function.yaml, main.py or a Go main package; name a handler such as module.function", ref)
+		if !hasPython(ref) {
+			return nil, nil, fault.Invalid("%s is a folder without function.yaml, Python modules or a Go main package; name a folder with code", ref)
+		}
+		return o.folder(ctx, ref, func(*function.Function) error { return nil }) // the run names the handler
 	}
 	handler, err := function.ParseHandler(o.Handler)
 	if err != nil {
@@ -78,7 +82,7 @@ func (o Options) attach(ctx context.Context, f *function.Function, ref string) (
 	}
 	f.SetSpec(bundle.Path, "build", "source")
 	f.SetSpec(true, "build", "load_source_on_run")
-	f.SetSpec(origin(filepath.Join(ref, ".")), "build", "code_origin")
+	f.SetSpec(originFrom(ref, ref), "build", "code_origin")
 	return bundle, nil
 }
 
@@ -148,6 +152,17 @@ func goMain(ref string) (bool, error) {
 		found = true
 	}
 	return found, nil
+}
+
+// hasPython reports whether there is a module at the folder's top level or in a
+// folder directly below.
+func hasPython(ref string) bool {
+	for _, pattern := range []string{"*.py", "*/*.py"} {
+		if files, _ := filepath.Glob(filepath.Join(globEscape(ref), pattern)); len(files) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // globEscape makes a path match only itself.

@@ -29,9 +29,9 @@ var (
 	commentMagic  = regexp.MustCompile(`\A[ \t]*#.*%nuclio`)
 	commentLine   = regexp.MustCompile(`\A[ \t]*#`)
 	keepComment   = regexp.MustCompile(`\A[ \t]*#[ \t]*(?:nuclio|mlrun):`)
-	shellLine     = regexp.MustCompile(`\A([ \t]+)!(.*)\z`)
+	shellLine     = regexp.MustCompile(`\A([ \t]+)!([^=].*)\z`)
 	shellAssign   = regexp.MustCompile(`\A([ \t]*[\w., \t\[\]'"]+=[ \t]*)!(.*)\z`)
-	magicLine     = regexp.MustCompile(`\A([ \t]+)%(\w+)[ \t]*(.*)\z`)
+	droppedLine   = regexp.MustCompile(`\A(?:!(?:[^=]|\z)|%(?:[\w%]|\z))`) // not "!=" or "% x", which go on with an expression
 	magicAssign   = regexp.MustCompile(`\A([ \t]*[\w., \t\[\]'"]+=[ \t]*)%(\w+)[ \t]*(.*)\z`)
 	helpLine      = regexp.MustCompile(`\A([ \t]*)(?:\?\??([\w.*]+)|([\w.*]+)\?\??)[ \t]*\z`)
 	returnMark    = regexp.MustCompile(`#[ \t]*nuclio:[ \t]*return`)
@@ -52,7 +52,7 @@ func (m *magicConfig) magics(c cell) (piece, error) {
 		case strings.HasPrefix(strings.TrimLeft(line, " \t"), "%%nuclio") && !inside[i]:
 			rest := strings.TrimLeft(line, " \t")
 			return m.cellMagic(piece{cell: c.number, lines: c.lines[i:], numbers: numbers(i+1, len(c.lines))}, strings.TrimPrefix(rest, "%%nuclio"))
-		case strings.Contains(line, "%nuclio"):
+		case strings.Contains(line, "%nuclio") && !inside[i]:
 			if commentMagic.MatchString(line) {
 				continue
 			}
@@ -102,7 +102,7 @@ func plainMagics(p piece, nuclio bool) piece {
 			code = true
 		}
 		switch {
-		case strings.HasPrefix(line, "!"), strings.HasPrefix(line, "%"):
+		case droppedLine.MatchString(line):
 		case nuclio && commentLine.MatchString(line) && !keepComment.MatchString(line):
 		default:
 			keep(ipython(line))

@@ -44,11 +44,11 @@ type cell struct {
 	lines  []string
 }
 
-// piece is kept text: the lines of a cell from its line first on (from 1).
+// piece is kept text: lines of a cell.
 type piece struct {
-	cell, first int
-	lines       []string
-	numbers     []int // of each line in its cell
+	cell    int
+	lines   []string
+	numbers []int // of each line in its cell, from 1
 }
 
 // converted is a notebook made Python.
@@ -286,8 +286,9 @@ func (r *sectionReader) whole(p piece) {
 // find returns the index of the first line with a mark of the kind whose name
 // counts here, -1 when there is none.
 func (r *sectionReader) find(p piece, kind string) (int, string) {
+	inside := insideString(p.lines)
 	for i, line := range p.lines {
-		if m := mark.FindStringSubmatch(line); m != nil && m[1] == kind && r.accepts(m[2]) {
+		if m := mark.FindStringSubmatch(line); m != nil && !inside[i] && m[1] == kind && r.accepts(m[2]) {
 			return i, m[2]
 		}
 	}

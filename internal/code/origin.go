@@ -13,13 +13,16 @@ import (
 // git work tree that has a remote and a commit, else the file as given. User and
 // password in the remote's URL are left out. Changes that are not committed do not
 // show.
-func origin(ref string) string {
+func origin(ref string) string { return originFrom(filepath.Dir(ref), ref) }
+
+// originFrom is origin with the folder where the search for a work tree begins.
+func originFrom(folder, ref string) string {
 	plain := filepath.ToSlash(ref)
-	abs, err := filepath.Abs(ref)
+	folder, err := filepath.Abs(folder)
 	if err != nil {
 		return plain
 	}
-	for folder := filepath.Dir(abs); ; folder = filepath.Dir(folder) {
+	for ; ; folder = filepath.Dir(folder) {
 		if remote, commit := gitFacts(filepath.Join(folder, ".git")); remote != "" && commit != "" {
 			return remote + "#" + commit + ":" + plain
 		}

@@ -36,6 +36,9 @@ func (u URI) Check() error {
 	if u.Name == "" {
 		return fault.Invalid("function URI %q has no name; write it as [project/]name[:tag][@hash]", cut(u.String()))
 	}
+	if err := ValidateName("the name of the function URI", u.Name); err != nil {
+		return err
+	}
 	if u.Project != "" {
 		if err := ValidateProjectName("the project of the function URI", u.Project); err != nil {
 			return err

@@ -238,13 +238,13 @@ func scalar(node *yaml.Node) (any, error) {
 			return number + ".0", nil
 		}
 		ok := false
-		switch value.(type) {
+		switch value := value.(type) {
 		case nil:
 			ok = tag == "!!null"
 		case bool:
 			ok = tag == "!!bool"
 		case json.Number:
-			ok = tag == "!!float" || tag == "!!int" && !strings.ContainsAny(string(value.(json.Number)), ".eE")
+			ok = tag == "!!float" || tag == "!!int" && !strings.ContainsAny(string(value), ".eE")
 		case float64:
 			ok = tag == "!!float"
 		}

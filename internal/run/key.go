@@ -81,6 +81,8 @@ func checkText(field, text string) error {
 		return fault.Invalid("%s is required and may not be empty", field)
 	case utf8.RuneCountInString(text) > MaxName:
 		return fault.Invalid("%s has %d characters; at most %d are allowed", field, utf8.RuneCountInString(text), MaxName)
+	case !utf8.ValidString(text):
+		return fault.Invalid("%s %q is not valid UTF-8", field, clip(text))
 	case strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 		return fault.Invalid("%s %q may not contain control characters", field, clip(text))
 	}

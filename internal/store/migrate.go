@@ -8,8 +8,11 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/project"
 )
 
 // migrationFiles are the steps of the schema, <number>_<name>.sql without gaps
@@ -49,6 +52,29 @@ func migrations(database string) []migration {
 		steps = append(steps, migration{version: version, name: strings.TrimSuffix(file.Name(), ".sql"), sql: string(text)})
 	}
 	return steps
+}
+
+// record notes, in the transaction of the step, that it was applied. The first
+// one also makes the project that clients expect to be there, so that nobody sees
+// a database without it.
+func (m migration) record(ctx context.Context, q execer, d *dialect, now time.Time) error {
+	if m.version == 1 {
+		doc, err := project.New(document.Object{"metadata": document.Object{"name": project.Default}}, now)
+		if err != nil {
+			return err
+		}
+		owner, state, labels, text := projectColumns(doc)
+		if _, err := q.ExecContext(ctx, d.rewrite(projectInsert), project.Default, owner, state, labels, now.UnixMicro(), text); err != nil {
+			return err
+		}
+	}
+	_, err := q.ExecContext(ctx, d.rewrite(`INSERT INTO schema_versions (version, name, applied) VALUES (?, ?, ?)`), m.version, m.name, now.UnixMicro())
+	return err
+}
+
+// execer is what record writes to.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 // queryer is what versionOf reads from.

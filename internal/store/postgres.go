@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -33,6 +34,18 @@ var postgresDialect = &dialect{
 	share:    " FOR KEY SHARE",
 	labels:   "jsonb_each_text(%s.labels::jsonb)",
 	rewrite:  numbered,
+	values:   presentable,
+}
+
+// presentable replaces what PostgreSQL takes for malformed text, so that somebody
+// who looks for it finds nothing, as on SQLite. What is stored is checked before.
+func presentable(args []any) []any {
+	for i, arg := range args {
+		if text, ok := arg.(string); ok && (strings.ContainsRune(text, 0) || !utf8.ValidString(text)) {
+			args[i] = strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
+		}
+	}
+	return args
 }
 
 // rewritten keeps the texts that numbered made.
@@ -70,23 +83,22 @@ type postgresEngine struct {
 	active sync.WaitGroup // transactions; no Add after closed
 }
 
-func openPostgres(ctx context.Context, opts Options) (engine, bool, error) {
+func openPostgres(ctx context.Context, opts Options) (engine, error) {
 	config, err := pgx.ParseConfig(opts.DatabaseURL)
 	if err != nil {
 		// The cause may quote the URL, and with it the password.
-		return nil, false, fault.Invalid("the database URL can not be read; write postgres://user:password@host:port/database")
+		return nil, fault.Invalid("the database URL can not be read; write postgres://user:password@host:port/database")
 	}
 	db := stdlib.OpenDB(*config)
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
-	created, err := preparePostgres(ctx, db, config.Database)
-	if err != nil {
-		return nil, false, errors.Join(err, db.Close())
+	if err := preparePostgres(ctx, db, config.Database, opts.Clock); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
-	return &postgresEngine{db: db, clock: opts.Clock}, created, nil
+	return &postgresEngine{db: db, clock: opts.Clock}, nil
 }
 
-func preparePostgres(ctx context.Context, db *sql.DB, name string) (created bool, err error) {
+func preparePostgres(ctx context.Context, db *sql.DB, name string, clock func() time.Time) error {
 	steps := migrations("postgres")
 	current, err := versionOf(ctx, db)
 	var missing *pgconn.PgError
@@ -94,25 +106,24 @@ func preparePostgres(ctx context.Context, db *sql.DB, name string) (created bool
 	case errors.As(err, &missing) && missing.Code == "42P01": // undefined_table
 		current = 0
 	case err != nil:
-		return false, fmt.Errorf("open database %s: %w", name, err)
+		return fmt.Errorf("open database %s: %w", name, err)
 	}
 	for {
 		if current > len(steps) {
-			return false, newer(name, current, len(steps))
+			return newer(name, current, len(steps))
 		}
 		if current == len(steps) {
-			return created, nil
+			return nil
 		}
-		if current, err = stepPostgres(ctx, db, steps); err != nil {
-			return false, fmt.Errorf("migrate database %s: %w", name, err)
+		if current, err = stepPostgres(ctx, db, steps, clock); err != nil {
+			return fmt.Errorf("migrate database %s: %w", name, err)
 		}
-		created = true
 	}
 }
 
 // stepPostgres applies the next migration in a transaction with its version row
 // and returns the version then.
-func stepPostgres(ctx context.Context, db *sql.DB, steps []migration) (current int, err error) {
+func stepPostgres(ctx context.Context, db *sql.DB, steps []migration, clock func() time.Time) (current int, err error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -136,7 +147,7 @@ func stepPostgres(ctx context.Context, db *sql.DB, steps []migration) (current i
 		if _, err := tx.ExecContext(ctx, next.sql); err != nil {
 			return 0, fmt.Errorf("%s: %w", next.name, err)
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO schema_versions (version, name, applied) VALUES ($1, $2, $3)`, next.version, next.name, time.Now().UnixMicro()); err != nil {
+		if err := next.record(ctx, tx, postgresDialect, clock()); err != nil {
 			return 0, fmt.Errorf("%s: %w", next.name, err)
 		}
 		current = next.version

@@ -124,10 +124,11 @@ func projectColumns(doc document.Object) (owner, state, labels, text string) {
 	return document.String(doc, "spec", "owner"), document.String(doc, "status", "state"), labelText(document.Strings(doc, "metadata", "labels")), encode(doc)
 }
 
+const projectInsert = `INSERT INTO projects (name, owner, state, labels, created, doc) VALUES (?, ?, ?, ?, ?, ?)`
+
 func (tx *Tx) projectInsert(name string, doc document.Object) error {
 	owner, state, labels, text := projectColumns(doc)
-	_, err := tx.exec(`INSERT INTO projects (name, owner, state, labels, created, doc) VALUES (?, ?, ?, ?, ?, ?)`,
-		name, owner, state, labels, tx.now.UnixMicro(), text)
+	_, err := tx.exec(projectInsert, name, owner, state, labels, tx.now.UnixMicro(), text)
 	return wrap(err, "store project %s", name)
 }
 

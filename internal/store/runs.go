@@ -98,7 +98,7 @@ func (tx *Tx) RunChild(_ context.Context, key run.Key, change func(document.Obje
 		return err
 	}
 	doc := document.Clone(old.doc)
-	if doc == nil {
+	if old.doc == nil {
 		parentKey := run.Key{Project: key.Project, UID: key.UID}
 		parent, err := tx.RunGet(tx.ctx, parentKey)
 		if err != nil {

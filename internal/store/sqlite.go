@@ -27,6 +27,7 @@ const readers = 4
 var sqliteDialect = &dialect{
 	labels:  "json_each(%s.labels)",
 	rewrite: func(query string) string { return query },
+	values:  func(args []any) []any { return args },
 }
 
 // sqliteEngine has one connection that writes, owned by the writer's goroutine,
@@ -39,19 +40,19 @@ type sqliteEngine struct {
 	err    error
 }
 
-func openSQLite(ctx context.Context, opts Options) (engine, bool, error) {
+func openSQLite(ctx context.Context, opts Options) (engine, error) {
 	// SQLite would create the file with the default mode; its WAL takes over the
 	// mode of the file.
 	file, err := os.OpenFile(opts.Path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, false, fmt.Errorf("open database: %w", err)
+		return nil, fmt.Errorf("open database: %w", err)
 	}
 	if err := file.Close(); err != nil {
-		return nil, false, fmt.Errorf("open database: %w", err)
+		return nil, fmt.Errorf("open database: %w", err)
 	}
 	path, err := filepath.Abs(opts.Path)
 	if err != nil {
-		return nil, false, fmt.Errorf("open database: %w", err)
+		return nil, fmt.Errorf("open database: %w", err)
 	}
 	dsn := func(pragmas ...string) string {
 		query := url.Values{"_pragma": append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds())}, pragmas...)}
@@ -61,40 +62,39 @@ func openSQLite(ctx context.Context, opts Options) (engine, bool, error) {
 	// larger than the default 1,000 pages so that fewer commits pay for one.
 	write, err := sql.Open("sqlite", dsn("synchronous(FULL)", "foreign_keys(1)", "wal_autocheckpoint(4000)", "cache_size(-16000)"))
 	if err != nil {
-		return nil, false, fmt.Errorf("open database %s: %w", path, err)
+		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	write.SetMaxOpenConns(1)
-	created, err := prepareSQLite(ctx, write, path)
-	if err != nil {
-		return nil, false, errors.Join(err, write.Close())
+	if err := prepareSQLite(ctx, write, path, opts.Clock); err != nil {
+		return nil, errors.Join(err, write.Close())
 	}
 	pool, err := sql.Open("sqlite", dsn("query_only(1)", "cache_size(-8000)"))
 	if err != nil {
-		return nil, false, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
 	}
 	pool.SetMaxOpenConns(readers)
 	pool.SetMaxIdleConns(readers)
-	return &sqliteEngine{writer: startWriter(write, opts), pool: pool, cache: newStatements(pool)}, created, nil
+	return &sqliteEngine{writer: startWriter(write, opts), pool: pool, cache: newStatements(pool)}, nil
 }
 
 // prepareSQLite checks the schema's version and migrates when it has to.
-func prepareSQLite(ctx context.Context, db *sql.DB, path string) (created bool, err error) {
+func prepareSQLite(ctx context.Context, db *sql.DB, path string, clock func() time.Time) (err error) {
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return false, fmt.Errorf("open database %s: %w", path, err)
+		return fmt.Errorf("open database %s: %w", path, err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	steps := migrations("sqlite")
 	current, err := versionOf(ctx, conn)
 	if err == nil && current == len(steps) {
-		return false, nil
+		return nil
 	}
 	var broken *sqlite.Error
 	if errors.As(err, &broken) && broken.Code() == sqlite3.SQLITE_NOTADB {
-		return false, fault.Invalid("%s is not a database; move it away or name another file", path)
+		return fault.Invalid("%s is not a database; move it away or name another file", path)
 	}
 	if err == nil && current > len(steps) {
-		return false, newer(path, current, len(steps))
+		return newer(path, current, len(steps))
 	}
 	// The change to WAL fails at once, not after the timeout, when another process
 	// is doing the same; so try until it has.
@@ -104,30 +104,25 @@ func prepareSQLite(ctx context.Context, db *sql.DB, path string) (created bool, 
 			break
 		}
 		if !sqliteBusy(err) || time.Now().After(deadline) {
-			return false, fmt.Errorf("open database %s: %w", path, err)
+			return fmt.Errorf("open database %s: %w", path, err)
 		}
 		select {
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
 	for {
-		var done bool
-		if done, err = stepSQLite(ctx, conn, path, steps); err != nil {
-			return false, err
+		if done, err := stepSQLite(ctx, conn, path, steps, clock); done || err != nil {
+			return err
 		}
-		if done {
-			return created, nil
-		}
-		created = true
 	}
 }
 
 // stepSQLite applies the next migration in a transaction with its version row;
 // done says that there is none. Holding the write lock makes processes that open
 // the same new file take turns.
-func stepSQLite(ctx context.Context, conn *sql.Conn, path string, steps []migration) (done bool, err error) {
+func stepSQLite(ctx context.Context, conn *sql.Conn, path string, steps []migration, clock func() time.Time) (done bool, err error) {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return false, fmt.Errorf("migrate database %s: %w", path, err)
 	}
@@ -152,7 +147,7 @@ func stepSQLite(ctx context.Context, conn *sql.Conn, path string, steps []migrat
 		if _, err := conn.ExecContext(ctx, next.sql); err != nil {
 			return false, fmt.Errorf("migrate database %s with %s: %w", path, next.name, err)
 		}
-		if _, err := conn.ExecContext(ctx, `INSERT INTO schema_versions (version, name, applied) VALUES (?, ?, ?)`, next.version, next.name, time.Now().UnixMicro()); err != nil {
+		if err := next.record(ctx, conn, sqliteDialect, clock()); err != nil {
 			return false, fmt.Errorf("migrate database %s with %s: %w", path, next.name, err)
 		}
 	}

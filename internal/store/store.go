@@ -11,7 +11,6 @@ import (
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
-	"github.com/millrace/millrace/internal/project"
 )
 
 // Options says which database to open. One of Path and DatabaseURL is required;
@@ -57,30 +56,20 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Clock == nil {
 		opts.Clock = time.Now
 	}
-	var (
-		e       engine
-		created bool
-		err     error
-	)
+	var e engine
+	var err error
 	switch {
 	case opts.DatabaseURL != "":
-		e, created, err = openPostgres(ctx, opts)
+		e, err = openPostgres(ctx, opts)
 	case opts.Path != "":
-		e, created, err = openSQLite(ctx, opts)
+		e, err = openSQLite(ctx, opts)
 	default:
 		err = fault.Invalid("the store needs the path of a SQLite file or the URL of a PostgreSQL database")
 	}
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{engine: e, read: e.reader(), clock: opts.Clock}
-	if created {
-		doc := document.Object{"metadata": document.Object{"name": project.Default}}
-		if _, err := s.ProjectCreate(ctx, doc); err != nil && !fault.Is(err, fault.CodeConflict) {
-			return nil, errors.Join(err, s.Close())
-		}
-	}
-	return s, nil
+	return &Store{engine: e, read: e.reader(), clock: opts.Clock}, nil
 }
 
 // Close waits for the writes under way and closes the database. Later calls of
@@ -136,12 +125,14 @@ type dialect struct {
 	labels string
 	// rewrite turns the placeholders ? into those of the database.
 	rewrite func(string) string
+	// values makes arguments that the database can take of any.
+	values func([]any) []any
 }
 
 // exec runs a statement that writes and returns how many rows it touched.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	tx.wrote = true
-	result, err := tx.q.ExecContext(tx.ctx, tx.dialect.rewrite(query), args...)
+	result, err := tx.q.ExecContext(tx.ctx, tx.dialect.rewrite(query), tx.dialect.values(args)...)
 	if err != nil {
 		return 0, err
 	}
@@ -157,7 +148,7 @@ func (tx *Tx) insert(query string, args ...any) (id int64, err error) {
 
 // row reads the first row of a query into dest and reports whether there was one.
 func (v view) row(ctx context.Context, dest []any, query string, args ...any) (bool, error) {
-	rows, err := v.q.QueryContext(ctx, v.dialect.rewrite(query), args...)
+	rows, err := v.q.QueryContext(ctx, v.dialect.rewrite(query), v.dialect.values(args)...)
 	if err != nil {
 		return false, err
 	}
@@ -173,7 +164,7 @@ func (v view) row(ctx context.Context, dest []any, query string, args ...any) (b
 
 // each reads all rows of a query; scan is called for each.
 func (v view) each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := v.q.QueryContext(ctx, v.dialect.rewrite(query), args...)
+	rows, err := v.q.QueryContext(ctx, v.dialect.rewrite(query), v.dialect.values(args)...)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +51,7 @@ type writer struct {
 type write struct {
 	fn    func(*Tx) error
 	err   error
+	panic any // what fn panicked with; do panics with it again
 	wrote bool
 	state atomic.Int32 // waiting, taken, abandoned
 	done  chan struct{}
@@ -92,7 +92,6 @@ func (w *writer) do(ctx context.Context, fn func(*Tx) error) error {
 	}
 	select {
 	case <-op.done:
-		return op.err
 	case <-ctx.Done():
 		if op.state.CompareAndSwap(waiting, abandoned) {
 			return context.Cause(ctx)
@@ -103,6 +102,9 @@ func (w *writer) do(ctx context.Context, fn func(*Tx) error) error {
 		}
 	}
 	<-op.done // it has begun; fn may be running and using what the caller gave it
+	if op.panic != nil {
+		panic(op.panic) // in the goroutine whose mistake it is
+	}
 	return op.err
 }
 
@@ -214,9 +216,8 @@ func (w *writer) run(op *write, known map[string]bool) {
 	}
 	defer func() {
 		op.wrote = tx.wrote
-		if r := recover(); r != nil {
-			op.err = fmt.Errorf("panic in a transaction: %v\n%s", r, debug.Stack())
-			op.wrote = true
+		if op.panic = recover(); op.panic != nil {
+			op.err, op.wrote = fmt.Errorf("panic in a transaction: %v", op.panic), true
 		}
 	}()
 	op.err = op.fn(tx)

@@ -90,9 +90,9 @@ func (e *DiedError) Unwrap() error { return e.Cause }
 type Worker struct {
 	*Process
 	logger *slog.Logger
-	out    *os.File // to the worker
-	in     *os.File // from the worker
-	keep   *os.File // the worker's end of in, so that in has no end before the process has
+	out    *os.File   // to the worker
+	in     *os.File   // from the worker
+	keep   []*os.File // the worker's ends: neither pipe breaks before the process has ended
 	read   chan struct{}
 
 	hello   chan struct{} // closed when greeting is set
@@ -159,30 +159,33 @@ func Start(ctx context.Context, spec Spec) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
-	defer childIn.Close()
 	in, keep, err := os.Pipe()
 	if err != nil {
-		out.Close()
+		closeAll(childIn, out)
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
-	w.out, w.in, w.keep = out, in, keep
+	w.out, w.in, w.keep = out, in, []*os.File{childIn, keep}
 	argv := append([]string{}, spec.Prefix...)
 	argv = append(argv, spec.Interpreter)
 	argv = append(argv, spec.InterpreterArgs...)
 	argv = append(argv, "-S", filepath.Join(spec.RuntimeDir, "boot.py"), strconv.Itoa(os.Getpid()), descriptor(out), descriptor(in))
 	w.Process, err = startProcess(ctx, Command{
 		Argv: argv, Env: spec.Env, Dir: spec.Dir, Stdout: spec.Stdout, Stderr: spec.Stderr, Attr: spec.Attr,
-		extra: []*os.File{childIn, keep},
+		extra: w.keep,
 	}, w.ended)
 	if err != nil {
-		out.Close()
-		in.Close()
-		keep.Close()
+		closeAll(out, in, childIn, keep)
 		return nil, err
 	}
 	w.logger.Debug("worker started", "pid", w.PID(), "interpreter", spec.Interpreter)
 	go w.readLoop()
 	return w, nil
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // descriptor returns the number of f without changing its mode, as Fd would.
@@ -197,7 +200,7 @@ func descriptor(f *os.File) string {
 // ended runs when the process is gone: it lets the reader come to the end of what
 // was sent, and everybody who waits know.
 func (w *Worker) ended() {
-	w.keep.Close()
+	closeAll(w.keep...)
 	// A process that user code left behind can hold the pipe open.
 	_ = w.in.SetReadDeadline(time.Now().Add(time.Second))
 	<-w.read

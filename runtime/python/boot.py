@@ -24,18 +24,21 @@ def _load() -> None:
     )
     try:
         with open(name, "rb") as file:
-            modules = loads(file.read())
+            modules = loads(file.read())  # noqa: S302 - written by this very runtime
     except (OSError, ValueError, EOFError, TypeError):
         path = root + "/millrace/_bundle.py"
         with open(path, "rb") as file:
             scope = {"__name__": "millrace._bundle"}
             exec(compile(file.read(), path, "exec"), scope)
         modules = scope["build"](root, name)  # type: ignore[operator]
+    # The core keeps working when user code replaces built-in functions.
+    builtins = sys.modules["builtins"].__dict__.copy()
     for name, file, code in modules:
         path = root + "/millrace/" + file
         spec = ModuleSpec(name, SourceFileLoader(name, path), origin=path, is_package=file == "__init__.py")
         spec.has_location = True
         module = type(sys)(name)
+        module.__dict__["__builtins__"] = builtins
         module.__spec__, module.__file__, module.__loader__ = spec, path, spec.loader
         if file == "__init__.py":
             module.__path__ = spec.submodule_search_locations = [root + "/millrace"]
@@ -46,7 +49,6 @@ def _load() -> None:
         if file != "__init__.py":
             setattr(sys.modules["millrace"], name.partition(".")[2], module)
         exec(code, module.__dict__)
-    sys.path.append(root)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/millrace/millrace/test/pyenv"
+	"github.com/millrace/millrace/internal/env"
 )
 
 const project = "breast-cancer"
@@ -99,15 +99,13 @@ func (d *demo) commandLine() error {
 // sdk lets the stock SDK do the same against a server on the same data folder.
 func (d *demo) sdk() error {
 	title("The stock MLRun SDK does the same against a server")
-	version, python, ok := sdkFor()
-	if !ok {
-		fmt.Println("Left out: the mlrun package installs on Python 3.9, 3.10 and 3.11 only, and none of these is here.")
-		return nil
-	}
-	fmt.Printf("installing mlrun %s for Python %s into the cache (a minute, the first time)\n", version, python.Version)
-	bin, err := pyenv.Venv(d.ctx, python, "mlrun=="+version)
+	bin, err := d.installSDK()
 	if err != nil {
 		return err
+	}
+	if bin == "" {
+		fmt.Println("Left out: the mlrun package installs on Python 3.9, 3.10 and 3.11 only, and none of these is here.")
+		return nil
 	}
 	url, stop, err := d.server()
 	if err != nil {
@@ -120,13 +118,38 @@ func (d *demo) sdk() error {
 	return stop()
 }
 
-// sdkFor returns the newest release of the SDK that an interpreter here can have.
-func sdkFor() (version string, python pyenv.Interpreter, ok bool) {
-	if python, ok = pyenv.Find("3.11"); ok {
-		return "1.12.1", python, true
+// installSDK returns the Python of an environment with the newest release of the
+// SDK that an interpreter here can have, "" when none can. The environment is made
+// as those of functions are, and kept in the user's cache folder.
+func (d *demo) installSDK() (python string, err error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
 	}
-	python, ok = pyenv.Find("3.10", "3.9")
-	return "1.7.2", python, ok
+	cache = filepath.Join(cache, "millrace-demo")
+	environments, err := env.New(env.Config{Dir: filepath.Join(cache, "envs"), CacheDir: filepath.Join(cache, "cache")})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, environments.Close()) }()
+	interpreters := env.NewInterpreters(env.InterpreterConfig{})
+	for _, choice := range []struct{ python, release string }{{"3.11", "1.12.1"}, {"3.10", "1.7.2"}, {"3.9", "1.7.2"}} {
+		interpreter, err := interpreters.Select(d.ctx, choice.python)
+		if err != nil {
+			continue // that version is not here
+		}
+		fmt.Printf("installing mlrun %s for Python %s (a minute, the first time)\n", choice.release, interpreter.Version)
+		requirements, err := env.ParseRequirements([]string{"mlrun==" + choice.release}, d.root)
+		if err != nil {
+			return "", err
+		}
+		made, err := environments.Ensure(d.ctx, env.Request{Interpreter: interpreter, Requirements: requirements}, func(env.Progress) {})
+		if err != nil {
+			return "", err
+		}
+		return made.Python, nil
+	}
+	return "", nil
 }
 
 // server starts a server on a free port and waits until it is ready.
@@ -167,10 +190,10 @@ func (d *demo) server() (url string, stop func() error, err error) {
 	}
 }
 
-func (d *demo) list(env []string) error {
+func (d *demo) list(vars []string) error {
 	title("What there is now")
 	for _, what := range []string{"functions", "runs", "artifacts"} {
-		if err := d.millrace(env, "get", what, "--project", project); err != nil {
+		if err := d.millrace(vars, "get", what, "--project", project); err != nil {
 			return err
 		}
 		fmt.Println()
@@ -199,20 +222,20 @@ func (d *demo) short(path string) string {
 	return path
 }
 
-func (d *demo) millrace(env []string, args ...string) error {
+func (d *demo) millrace(vars []string, args ...string) error {
 	fmt.Printf("$ millrace %s\n", strings.Join(args, " "))
-	if err := d.command(env, d.binary, args...).Run(); err != nil {
+	if err := d.command(vars, d.binary, args...).Run(); err != nil {
 		return fmt.Errorf("millrace %s: %w", args[0], err)
 	}
 	return nil
 }
 
 // command is a command in the repository's folder, on the demonstration's data.
-func (d *demo) command(env []string, name string, args ...string) *exec.Cmd {
+func (d *demo) command(vars []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(d.ctx, name, args...)
 	cmd.Dir = d.root
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Env = append(append(os.Environ(), "MILLRACE_DATA_DIR="+d.data, "MILLRACE_URL="), env...)
+	cmd.Env = append(append(os.Environ(), "MILLRACE_DATA_DIR="+d.data, "MILLRACE_URL="), vars...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 20 * time.Second
 	return cmd

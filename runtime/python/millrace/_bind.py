@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 POSITIONAL, NORMAL, EXTRA_POSITIONAL, KEYWORD, EXTRA_KEYWORD = range(5)
 
 _FUNCTION = type(lambda: None)
-_METHOD = type((lambda self: None).__get__(1))
+_METHOD = type((lambda _: None).__get__(1))
 
 
 class Parameter:
@@ -177,7 +177,7 @@ def _from_signature(function: Callable[..., Any], name: str) -> list[Parameter]:
     from millrace import _site
 
     _site.complete()
-    from inspect import Parameter as P
+    from inspect import Parameter as Signed
     from inspect import signature
 
     try:
@@ -185,19 +185,19 @@ def _from_signature(function: Callable[..., Any], name: str) -> list[Parameter]:
     except (TypeError, ValueError):
         raise UserError("%s has no signature that can be read; wrap it in a Python function" % name) from None
     kinds = {
-        P.POSITIONAL_ONLY: POSITIONAL,
-        P.POSITIONAL_OR_KEYWORD: NORMAL,
-        P.VAR_POSITIONAL: EXTRA_POSITIONAL,
-        P.KEYWORD_ONLY: KEYWORD,
-        P.VAR_KEYWORD: EXTRA_KEYWORD,
+        Signed.POSITIONAL_ONLY: POSITIONAL,
+        Signed.POSITIONAL_OR_KEYWORD: NORMAL,
+        Signed.VAR_POSITIONAL: EXTRA_POSITIONAL,
+        Signed.KEYWORD_ONLY: KEYWORD,
+        Signed.VAR_KEYWORD: EXTRA_KEYWORD,
     }
     found = []
     for item in signed.parameters.values():
         parameter = Parameter(item.name, kinds[item.kind])
-        if item.default is not P.empty:
+        if item.default is not Signed.empty:
             parameter.required = False
             parameter.string_default = isinstance(item.default, str)
-        if item.annotation is not P.empty:
+        if item.annotation is not Signed.empty:
             _annotate(parameter, item.annotation)
         found.append(parameter)
     return found

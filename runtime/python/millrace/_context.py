@@ -275,7 +275,7 @@ class MLClientCtx:
         self.logger.stream = stream
 
     def is_logging_worker(self) -> bool:
-        """True: one worker executes this run."""
+        """Return True: one worker executes this run."""
         return True
 
     def commit(self, message: str = "", completed: bool = False) -> None:
@@ -303,8 +303,7 @@ class MLClientCtx:
         from millrace import _artifacts
 
         artifact = _artifacts.log(self, item, body, local_path, **options)
-        self._emit({"t": "artifact", "iter": self._iteration, "key": artifact.key, "doc": artifact.to_dict()})
-        self._artifacts[artifact.key] = artifact
+        self.update_artifact(artifact)
         return artifact
 
     def log_dataset(self, key: str, df: Any = None, **options: Any) -> Any:
@@ -320,8 +319,9 @@ class MLClientCtx:
         return self._artifacts[key]
 
     def update_artifact(self, artifact: Artifact) -> None:
-        """Record a changed artifact again; its file stays as it is."""
-        self._emit({"t": "artifact", "iter": self._iteration, "key": artifact.key, "doc": artifact.to_dict()})
+        """Record a changed artifact again; its file stays as it is. Without a db_key it is the run's alone."""
+        if artifact.db_key:
+            self._emit({"t": "artifact", "iter": self._iteration, "key": artifact.key, "doc": artifact.to_dict()})
         self._artifacts[artifact.key] = artifact
 
     # -- children
@@ -460,6 +460,8 @@ class MLClientCtx:
 
 Context = MLClientCtx
 
+_MAX_DEPTH = 100
+
 _NEEDS_MLRUN = (
     "%s(%r) is not available in the built-in runtime yet; add mlrun to the function's requirements "
     "and import it to use it, or write a file and call log_artifact"
@@ -478,4 +480,15 @@ def _plain(value: Any) -> Any:
     """Return value as JSON holds it; parameters are not cast as results are."""
     from millrace import _json
 
-    return _json.loads(_json.dumps(value))
+    text = _json.dumps(value)
+    if _depth(value) > _MAX_DEPTH:
+        raise ValueError("a parameter is nested deeper than %d levels" % _MAX_DEPTH)
+    return _json.loads(text)
+
+
+def _depth(value: Any) -> int:
+    if type(value) is dict:
+        return 1 + max(map(_depth, value.values()), default=0)
+    if type(value) in (list, tuple):
+        return 1 + max(map(_depth, value), default=0)
+    return 0

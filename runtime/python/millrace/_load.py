@@ -68,6 +68,8 @@ class Handler:
             function = self._bound(target, parameters.pop("_init_args", None))
             binder = Binder(function, self.name)
         args, kwargs = binder.bind(target, parameters, inputs, get_input)
+        if target is not context:
+            function = _mlrun.wrap(function, context, [*args, *kwargs.values()])
         value = function(*args, **kwargs)
         if type(value).__name__ == "coroutine":
             from asyncio import run
@@ -177,6 +179,7 @@ def _load_file(file: str) -> ModuleType:
     module = _Module(stem)
     module.__file__, module.__loader__, module.__spec__ = file, loader, spec
     module.__package__ = ""
+    module.__dict__["__builtins__"] = sys.modules["builtins"].__dict__
     sys.modules[stem] = module
     try:
         exec(code, module.__dict__)
@@ -219,8 +222,7 @@ def resolve(handler: str, module: ModuleType | None) -> Handler:
     function = _find(handler, module, handler)
     if not callable(function):
         raise UserError("%r is %s, not something that can be called" % (handler, type(function).__name__))
-    name = handler if "." in handler or module is None else handler
-    return Handler(name, function)
+    return Handler(handler, function)
 
 
 def _find(name: str, module: ModuleType | None, handler: str) -> Any:
@@ -232,7 +234,8 @@ def _find(name: str, module: ModuleType | None, handler: str) -> Any:
     if not path:
         found = _names(module)
         where = " in %s" % _where(module) if module is not None else ": no code was given"
-        raise UserError(_not_found("handler %r%s" % (handler, where), name, found), found)
+        what = "handler" if name == handler else "class"
+        raise UserError(_not_found("%s %r%s" % (what, name, where), name, found), found)
     _site.complete()
     owner = module if module is not None and path == module.__name__ else _import(path)
     if not hasattr(owner, last):

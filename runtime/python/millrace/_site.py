@@ -33,13 +33,20 @@ _REFLECTION = frozenset(("__import__", "__builtins__", "eval", "exec", "compile"
 _EAGER = (b"PYTHONPATH", b"COVERAGE_PROCESS_START", b"COVERAGE_PROCESS_CONFIG", b"MILLRACE_SITE")
 
 _pending = False
+_last = ""  # the last entry of sys.path as the interpreter made it
 _depth = 0
 _import = builtins.__import__
 
 
-def prepare() -> None:
-    """Arrange for the set-up at the first import that could notice; call once, at start."""
-    global _pending
+def prepare(runtime_dir: str) -> None:
+    """Arrange for the set-up at the first import that could notice; call once, at start.
+
+    runtime_dir becomes the last entry of sys.path: processes that user code
+    spawns find the package millrace there.
+    """
+    global _pending, _last
+    _last = sys.path[-1] if sys.path else ""
+    sys.path.append(runtime_dir)
     if not sys.flags.no_site:
         return
     _pending = True
@@ -59,9 +66,14 @@ def complete() -> None:
     if builtins.__import__ is _guarded:
         builtins.__import__ = _import
     sys.flags = _flags()
+    # What was appended since comes after site-packages.
+    end = sys.path.index(_last) + 1 if _last in sys.path else len(sys.path)
+    appended = sys.path[end:]
+    del sys.path[end:]
     import site
 
     site.main()
+    sys.path += appended
 
 
 def before(code: CodeType) -> None:
@@ -102,7 +114,7 @@ def _flags() -> Any:
     members: dict[str, Any] = {name: getattr(flags, name) for name in names}
     members["no_site"] = 0
     text = repr(flags).replace("no_site=1", "no_site=0")
-    members["__repr__"] = lambda self: text
+    members["__repr__"] = lambda _: text
     position = 0
     for part in text.partition("(")[2].split(", "):
         if part.startswith("no_site="):

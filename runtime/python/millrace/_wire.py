@@ -175,7 +175,7 @@ class Pipe:
         if self.forked:
             if not self._warned:
                 self._warned = True
-                sys.stderr.write("millrace: what a forked process logs to the run is not recorded; log it in the parent\n")
+                sys.stderr.write("millrace: what a forked process logs is not recorded; log it in the parent\n")
             return
         frame = pack(EMIT, call, _json.dumps(record).encode())
         with self._lock:
@@ -219,8 +219,11 @@ class Pipe:
                 if _identity(fd) == identity:
                     return _move_away(fd)
                 posix.close(fd)
-        sys.__stderr__.write("millrace: the function closed the file descriptors of its worker; the call cannot be answered\n")
-        sys.__stderr__.flush()
+        text = b"millrace: the function closed the file descriptors of its worker; the call cannot be answered\n"
+        try:
+            posix.write(2, text)
+        except OSError:
+            pass
         posix._exit(71)
 
 

@@ -42,7 +42,7 @@ class Worker:
         """Work until drained; ends with Exit."""
         pipe = self._pipe
         while True:
-            kind, flags, call, head, body = pipe.next()
+            kind, flags, call, head, _ = pipe.next()
             if kind == _wire.CALL:
                 pipe.queue(self._call(call, head))
                 if not pipe.buffered():
@@ -90,7 +90,7 @@ class Worker:
             if call in self._cancelled:
                 self._cancelled.discard(call)
                 return _answer(call, {"state": "aborted"}, failed=True)
-            context, message = self._context(call, head)
+            context, message = self._make_context(call, head)
             _context.set_current(context)
             start = _log_size() if message.get("marks") else None
             answer = self._execute(call, context)
@@ -106,7 +106,7 @@ class Worker:
         finally:
             self._running = 0
 
-    def _context(self, call: int, head: bytes) -> tuple[_context.MLClientCtx, dict[str, Any]]:
+    def _make_context(self, call: int, head: bytes) -> tuple[_context.MLClientCtx, dict[str, Any]]:
         message = _json.loads(head.decode()) if head else {}
         pipe = self._pipe
 
@@ -131,12 +131,14 @@ class Worker:
             self._running = call
             value = self._target(context)
             self._running = 0
+            packed = False
             if "mlrun" in sys.modules:
                 from millrace import _mlrun
 
+                packed = _mlrun.logs_returns(context)
                 _mlrun.forward(context)
             if value is not None:
-                results = _returned(context, value)
+                results = _returned(context, value, packed)
                 if results:
                     context._results.update(results)
                     answer["update"] = {"results": results}
@@ -151,9 +153,10 @@ class Worker:
             _leave_if_forked(self._pipe, error)
             self._failed(call, error, context, answer)
         _leave_if_forked(self._pipe, None)
-        answer["state"] = context._state
-        if context._error is not None and "failure" not in answer:
-            answer["failure"] = {"type": "", "message": context._error}
+        state = context._state
+        answer["state"] = state if state in ("error", "aborted") else "completed"
+        if state == "error" and "failure" not in answer:
+            answer["failure"] = {"type": "", "message": context._error or "the code set the state to error"}
         return answer
 
     def _exited(self, exit: SystemExit, context: _context.MLClientCtx, answer: dict[str, Any]) -> None:
@@ -172,9 +175,7 @@ class Worker:
         context.set_state(error=message, commit=False)
         answer["failure"] = {"type": "SystemExit", "message": message}
 
-    def _failed(
-        self, call: int, error: BaseException, context: _context.MLClientCtx, answer: dict[str, Any]
-    ) -> None:
+    def _failed(self, call: int, error: BaseException, context: _context.MLClientCtx, answer: dict[str, Any]) -> None:
         if "mlrun" in sys.modules and not isinstance(error, _errors.UserError):
             try:
                 from millrace import _mlrun
@@ -213,7 +214,7 @@ def main(argv: list[str]) -> None:
     sys.argv = [""]
     if sys.stdout is not None:
         sys.stdout.reconfigure(line_buffering=True)
-    _site.prepare()
+    _site.prepare(_RUNTIME.rstrip("/"))
     status = 0
     try:
         worker.serve()
@@ -276,10 +277,10 @@ def _leave_if_forked(pipe: _wire.Pipe, error: BaseException | None) -> None:
     raise Exit(status & 0xFF, quick=True)
 
 
-def _returned(context: _context.MLClientCtx, value: Any) -> dict[str, Any]:
+def _returned(context: _context.MLClientCtx, value: Any, packed: bool) -> dict[str, Any]:
     """Return the results that a handler's return value stands for."""
     hints = (context._document.get("spec") or {}).get("returns")
-    if hints:
+    if hints and not packed:
         from millrace import _returns
 
         return _returns.results(value, hints)

@@ -15,19 +15,24 @@ from __future__ import annotations
 
 import ast
 import copy
-import io
 import json
 import math
 import re
 import sys
-import tokenize
 import warnings
-from typing import Any, Iterator, Union
 
-Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
+# typing and tokenize cost more to import than small sources take to describe.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Union
 
-_MARKER = re.compile(r"#\s*mlrun:\s*handler\b")
-_REST_FIELD = re.compile(r":(\w+)(?:\s+([^:]*?))?\s*:(?:\s+(.*)|\s*)$")
+    Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
+
+_MARKER = r"#\s*mlrun:\s*handler\b"
+_REST_FIELD = r":(\w+)(?:\s+([^:]*?))?\s*:(?:\s+(.*)|\s*)$"
+_GOOGLE_ITEM = r"\*{0,2}(\w+)\s*(?:\(([^)]*(?:\([^)]*\)[^)]*)*)\))?\s*:\s*(.*)$"
+_GOOGLE_RETURN = r"([\w.]+(?:\[.*?\])?(?:\s*\|\s*[\w.\[\]]+)*)\s*:\s+(.*)$"
 _REST_PARAM = {"param", "parameter", "arg", "argument", "key", "keyword"}
 _PARAM_SECTIONS = {"args", "arguments", "parameters", "params", "keyword args", "keyword arguments", "other parameters"}
 _RETURN_SECTIONS = {"return", "returns", "yield", "yields"}
@@ -36,8 +41,6 @@ _OTHER_SECTIONS = {
     "warning", "warnings", "warns", "receives",
 }  # fmt: skip
 _SECTIONS = _PARAM_SECTIONS | _RETURN_SECTIONS | _OTHER_SECTIONS
-_GOOGLE_ITEM = re.compile(r"\*{0,2}(\w+)\s*(?:\(([^)]*(?:\([^)]*\)[^)]*)*)\))?\s*:\s*(.*)$")
-_GOOGLE_RETURN = re.compile(r"([\w.]+(?:\[.*?\])?(?:\s*\|\s*[\w.\[\]]+)*)\s*:\s+(.*)$")
 
 
 class Docs:
@@ -55,7 +58,7 @@ class Docs:
 
 def parse_docstring(text: str) -> Docs:
     lines = text.splitlines()
-    if any(line.startswith(":") and _REST_FIELD.match(line) for line in lines):
+    if any(line.startswith(":") and re.match(_REST_FIELD, line) for line in lines):
         return _parse_rest(lines)
     return _parse_sections(lines)
 
@@ -63,11 +66,11 @@ def parse_docstring(text: str) -> Docs:
 def _parse_rest(lines: list[str]) -> Docs:
     docs = Docs()
     docs.types_win = True
-    start = next(i for i, line in enumerate(lines) if line.startswith(":") and _REST_FIELD.match(line))
+    start = next(i for i, line in enumerate(lines) if line.startswith(":") and re.match(_REST_FIELD, line))
     docs.text = "\n".join(lines[:start]).strip()
     fields: list[tuple[str, str, list[str]]] = []
     for line in lines[start:]:
-        match = _REST_FIELD.match(line)
+        match = re.match(_REST_FIELD, line)
         if match:
             fields.append((match.group(1), match.group(2) or "", [match.group(3) or ""]))
         else:
@@ -139,7 +142,8 @@ def _items(body: list[str]) -> Iterator[tuple[str, str]]:
     """Splits a body into items: lines of the smallest indentation and the deeper text below each."""
     lines = [line for line in body if line.strip()]
     margin = min((_indent(line) for line in lines), default=0)
-    head, rest = "", []
+    head = ""
+    rest: list[str] = []
     for line in lines:
         if _indent(line) == margin:
             if head:
@@ -153,7 +157,7 @@ def _items(body: list[str]) -> Iterator[tuple[str, str]]:
 
 def _google_params(docs: Docs, body: list[str]) -> None:
     for head, rest in _items(body):
-        match = _GOOGLE_ITEM.match(head)
+        match = re.match(_GOOGLE_ITEM, head)
         if match:
             entry = docs.param(match.group(1))
             entry["type"] = _plain_type(match.group(2) or "")
@@ -175,7 +179,7 @@ def _plain_type(text: str) -> str:
 
 def _google_result(docs: Docs, body: list[str]) -> None:
     text = " ".join(" ".join(body).split())
-    match = _GOOGLE_RETURN.match(text)
+    match = re.match(_GOOGLE_RETURN, text)
     docs.result = {"type": match.group(1), "doc": match.group(2)} if match else {"doc": text}
 
 
@@ -207,16 +211,22 @@ class Module:
 
     def __init__(self, source: bytes) -> None:
         self.tree = ast.parse(source)
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
-        self.text = source.decode(encoding, "replace")
+        self.text = source.decode(_encoding(source), "replace")
         self.lines = self.text.split("\n")
         self.comments: set[int] = set()
         self.markers: set[int] = set()
+        if "mlrun:" in self.text:
+            self._find_markers()
+
+    def _find_markers(self) -> None:
+        import io
+        import tokenize
+
         try:
             for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
                 if token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
                     self.comments.add(token.start[0])
-                    if _MARKER.match(token.string):
+                    if re.match(_MARKER, token.string):
                         self.markers.add(token.start[0])
         except (tokenize.TokenError, SyntaxError):
             pass  # the parser is the judge; markers up to here count
@@ -289,6 +299,15 @@ class Module:
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             text = ast.get_source_segment(self.text, node)
             return text if text and "\n" not in text else ast.unparse(node)
+
+
+def _encoding(source: bytes) -> str:
+    if b"coding" not in b"".join(source.splitlines(True)[:2]):
+        return "utf-8"
+    import io
+    import tokenize
+
+    return tokenize.detect_encoding(io.BytesIO(source).readline)[0]
 
 
 def _plain(value: Any) -> Any:
