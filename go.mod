@@ -41,3 +41,5 @@ require (
 	modernc.org/memory v1.12.1
 	modernc.org/sqlite v1.62.0
 )
+
+require golang.org/x/tools v0.52.0 // indirect
