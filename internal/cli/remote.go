@@ -13,9 +13,6 @@ import (
 
 // runRemote submits the request to a server and follows the run there.
 func (e *env) runRemote(server string, request *RunRequest, observer Observer) (RunResult, error) {
-	if request.Python != "" {
-		return RunResult{}, fault.Invalid("--python %s is an interpreter on this machine; with a server (%s) name a version such as 3.11", request.Python, server)
-	}
 	connection, err := e.dial(server)
 	if err != nil {
 		return RunResult{}, err

@@ -132,11 +132,14 @@ func runRun(e *env, o runOptions) error {
 		return err
 	}
 	request.Abort = e.soft.Done()
-	view := newRunView(e, o)
 	server := e.server()
 	if server == "" {
 		server = e.system.Running(request.DataDir)
 	}
+	if server != "" && isInterpreter(o.python) {
+		return fault.Invalid("--python %s is an interpreter on this machine; with a server (%s) name a version such as 3.11", o.python, server)
+	}
+	view := newRunView(e, o)
 	var result RunResult
 	if server != "" {
 		result, err = e.runRemote(server, request, view)
