@@ -256,7 +256,16 @@ func (p *Plan) times(f *function.Function, spec function.Spec, run document.Obje
 	if thresholds == nil {
 		thresholds = map[string]string{}
 	}
-	maps.Copy(thresholds, document.Strings(run, "spec", "state_thresholds"))
+	for state, limit := range document.Map(run, "spec", "state_thresholds") {
+		switch text, ok := limit.(string); {
+		case ok:
+			thresholds[state] = text
+		case limit == nil:
+			delete(thresholds, state)
+		default:
+			return fault.Invalid("spec.state_thresholds.%s must be a time such as 1h, or -1 for ever, got %s", state, document.TypeName(limit))
+		}
+	}
 	for _, state := range slices.Sorted(maps.Keys(thresholds)) {
 		limit, err := function.ParseThreshold(thresholds[state])
 		if err != nil {
