@@ -9,9 +9,12 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/cli"
+	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/filelock"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/runner"
@@ -30,6 +33,9 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 		return cli.RunResult{}, err
 	}
 	defer a.Close()
+	if err := a.ensureProject(ctx, request); err != nil {
+		return cli.RunResult{}, err
+	}
 	functionDoc, runDoc, err := a.enrich(ctx, api.Submission{
 		Project: request.Project(), Task: request.Task, Function: request.Function, FunctionURI: request.Reference, AllowLocal: true,
 	})
@@ -49,6 +55,23 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	doc, err := a.result(context.WithoutCancel(ctx), r.key)
 	return cli.RunResult{Run: doc, Detached: request.Detach}, err
+}
+
+// ensureProject creates the project of a run of new code. One whose function is
+// stored in the same project exists, or the function is what is missing.
+func (a *App) ensureProject(ctx context.Context, request cli.RunRequest) error {
+	if request.Reference != "" && function.ParseURI(request.Reference).Project == request.Project() {
+		return nil
+	}
+	_, err := a.store.ProjectGet(ctx, request.Project())
+	if !fault.Is(err, fault.CodeNotFound) {
+		return err
+	}
+	here, err := client.New(client.Options{URL: "http://millrace.invalid", Transport: client.HandlerTransport(a.Handler())})
+	if err != nil {
+		return err
+	}
+	return here.EnsureProject(ctx, request.Project())
 }
 
 // result is the run with its artifacts.
