@@ -77,6 +77,9 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	if p.Handler == "" {
 		p.Handler = spec.DefaultHandler
 	}
+	if spec.Mode != "" && spec.Mode != "pass" {
+		return nil, fault.Invalid("spec.mode %q is not known; leave it empty, or use pass to run a command as it is", spec.Mode)
+	}
 	if spec.Mode == "pass" && p.Handler != "" {
 		return nil, fault.Invalid("spec.mode pass runs a command as it is and calls no handler; remove the mode or the handler %q", p.Handler)
 	}
