@@ -38,7 +38,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	functionDoc, runDoc, err := a.enrich(ctx, api.Submission{
 		Project: request.Project(), Task: request.Task, Function: request.Function, FunctionURI: request.Reference, AllowLocal: true,
-	})
+	}, request.Overrides)
 	if err != nil {
 		return cli.RunResult{}, err
 	}

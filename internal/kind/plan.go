@@ -69,6 +69,9 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := spec.Check(); err != nil {
+		return nil, err
+	}
 	p := &Plan{
 		Handler: document.String(run, "spec", "handler"), Workdir: spec.Workdir, PythonVersion: spec.PythonVersion,
 		Requirements: spec.Requirements, Commands: spec.Commands, Files: map[string][]byte{}, Grace: defaultGrace,
