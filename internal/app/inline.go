@@ -9,9 +9,12 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/cli"
+	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/filelock"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/runner"
@@ -30,9 +33,12 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 		return cli.RunResult{}, err
 	}
 	defer a.Close()
+	if err := a.ensureProject(ctx, request); err != nil {
+		return cli.RunResult{}, err
+	}
 	functionDoc, runDoc, err := a.enrich(ctx, api.Submission{
 		Project: request.Project(), Task: request.Task, Function: request.Function, FunctionURI: request.Reference, AllowLocal: true,
-	})
+	}, request.Overrides)
 	if err != nil {
 		return cli.RunResult{}, err
 	}
@@ -49,6 +55,23 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	doc, err := a.result(context.WithoutCancel(ctx), r.key)
 	return cli.RunResult{Run: doc, Detached: request.Detach}, err
+}
+
+// ensureProject creates the project of a run of new code. One whose function is
+// stored in the same project exists, or the function is what is missing.
+func (a *App) ensureProject(ctx context.Context, request cli.RunRequest) error {
+	if request.Reference != "" && function.ParseURI(request.Reference).Project == request.Project() {
+		return nil
+	}
+	_, err := a.store.ProjectGet(ctx, request.Project())
+	if !fault.Is(err, fault.CodeNotFound) {
+		return err
+	}
+	here, err := client.New(client.Options{URL: "http://millrace.invalid", Transport: client.HandlerTransport(a.Handler())})
+	if err != nil {
+		return err
+	}
+	return here.EnsureProject(ctx, request.Project())
 }
 
 // result is the run with its artifacts.
@@ -90,7 +113,7 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	defer stop()
 	launch, err := r.launch(ctx, e, accepted.Plan, accepted.Run)
 	if err != nil {
-		return err
+		return r.unprepared(ctx, accepted, err)
 	}
 	dir, lock, err := r.spool(launch, accepted.Plan.Files, !detach)
 	if err != nil {
@@ -114,6 +137,23 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	}
 	lock.Release()
 	return r.follow(ctx, e.ID)
+}
+
+// unprepared writes a run whose first attempt could not be made ready, and ends
+// that attempt, as the loop of a server does.
+func (r *inline) unprepared(ctx context.Context, accepted *control.Accepted, cause error) error {
+	if ctx.Err() != nil {
+		return cause // told to stop before there was a run
+	}
+	stored, err := r.control.Create(ctx, accepted)
+	if err != nil {
+		return errors.Join(err, cause)
+	}
+	r.observer.Created(stored)
+	if err := r.control.Unprepared(ctx, accepted.Execution.ID, cause); err != nil {
+		return err
+	}
+	return r.follow(ctx, accepted.Execution.ID)
 }
 
 // abortable derives a context that the request's abort ends.
@@ -238,7 +278,7 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 	}
 	launch, files, err := r.preparer.Prepare(ctx, e, func(line string) { r.observer.Progress(cli.Progress{Text: line}) })
 	if err != nil {
-		return "", err
+		return e.ID, r.control.Unprepared(context.WithoutCancel(ctx), e.ID, err)
 	}
 	dir, lock, err := r.spool(launch, files, true)
 	if err != nil {

@@ -33,7 +33,11 @@ import (
 
 // Main runs the command line in process and returns the exit status.
 func Main(ctx context.Context, process Process, system System) int {
-	watch := watchSignals(ctx, process.Signals)
+	signals := process.Signals
+	if len(process.Args) > 0 && process.Args[0] == "exec" {
+		signals = nil // the runner knows itself what signals mean, and how long its end may take
+	}
+	watch := watchSignals(ctx, signals)
 	defer watch.stop()
 	e := &env{Process: process, system: system, soft: watch.soft, hard: watch.hard}
 	done := make(chan int, 1)

@@ -7,22 +7,23 @@ import (
 	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/run"
 )
 
 // runRemote submits the request to a server and follows the run there.
 func (e *env) runRemote(server string, request *RunRequest, observer Observer) (RunResult, error) {
-	if request.Python != "" {
-		return RunResult{}, fault.Invalid("--python %s is an interpreter on this machine; with a server (%s) name a version such as 3.11", request.Python, server)
-	}
 	connection, err := e.dial(server)
 	if err != nil {
 		return RunResult{}, err
 	}
 	defer connection.Client.Close()
 	c := connection.Client
-	if err := c.EnsureProject(e.soft, request.Project()); err != nil {
-		return RunResult{}, err
+	// A function that is stored in the run's project says that the project exists.
+	if request.Reference == "" || function.ParseURI(request.Reference).Project != request.Project() {
+		if err := c.EnsureProject(e.soft, request.Project()); err != nil {
+			return RunResult{}, err
+		}
 	}
 	submission := client.Submission{Task: request.Task, Function: request.Function, AllowLocal: true}
 	if request.Reference != "" {
