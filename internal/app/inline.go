@@ -38,7 +38,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	functionDoc, runDoc, err := a.enrich(ctx, api.Submission{
 		Project: request.Project(), Task: request.Task, Function: request.Function, FunctionURI: request.Reference, AllowLocal: true,
-	})
+	}, request.Overrides)
 	if err != nil {
 		return cli.RunResult{}, err
 	}
@@ -113,7 +113,7 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	defer stop()
 	launch, err := r.launch(ctx, e, accepted.Plan, accepted.Run)
 	if err != nil {
-		return err
+		return r.unprepared(ctx, accepted, err)
 	}
 	dir, lock, err := r.spool(launch, accepted.Plan.Files, !detach)
 	if err != nil {
@@ -137,6 +137,23 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	}
 	lock.Release()
 	return r.follow(ctx, e.ID)
+}
+
+// unprepared writes a run whose first attempt could not be made ready, and ends
+// that attempt, as the loop of a server does.
+func (r *inline) unprepared(ctx context.Context, accepted *control.Accepted, cause error) error {
+	if ctx.Err() != nil {
+		return cause // told to stop before there was a run
+	}
+	stored, err := r.control.Create(ctx, accepted)
+	if err != nil {
+		return errors.Join(err, cause)
+	}
+	r.observer.Created(stored)
+	if err := r.control.Unprepared(ctx, accepted.Execution.ID, cause); err != nil {
+		return err
+	}
+	return r.follow(ctx, accepted.Execution.ID)
 }
 
 // abortable derives a context that the request's abort ends.
@@ -261,7 +278,7 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 	}
 	launch, files, err := r.preparer.Prepare(ctx, e, func(line string) { r.observer.Progress(cli.Progress{Text: line}) })
 	if err != nil {
-		return "", err
+		return e.ID, r.control.Unprepared(context.WithoutCancel(ctx), e.ID, err)
 	}
 	dir, lock, err := r.spool(launch, files, true)
 	if err != nil {

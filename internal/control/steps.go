@@ -36,15 +36,21 @@ func (c *Control) prepare(ctx context.Context, e store.Execution) {
 		switch {
 		case ctx.Err() != nil: // aborted, which the loop sees, or the server stops
 		case err != nil:
-			text := fault.Message(err)
-			if fault.CodeOf(err) == fault.CodeInternal {
-				c.Logger.ErrorContext(ctx, "prepare execution", "execution", e.ID, "error", err)
-				text = "the execution could not be prepared: " + err.Error()
-			}
-			c.report(ctx, e, c.finish(ctx, e.ID, spool.Outcome{State: "error", Error: text, Reason: "prepare"}))
+			c.report(ctx, e, c.Unprepared(ctx, e.ID, err))
 		}
 		c.Wake()
 	})
+}
+
+// Unprepared ends an execution that could not be made ready with cause as the
+// attempt's error.
+func (c *Control) Unprepared(ctx context.Context, id string, cause error) error {
+	text := fault.Message(cause)
+	if fault.CodeOf(cause) == fault.CodeInternal {
+		c.Logger.ErrorContext(ctx, "prepare execution", "execution", id, "error", cause)
+		text = "the execution could not be prepared: " + cause.Error()
+	}
+	return c.finish(ctx, id, spool.Outcome{State: "error", Error: text, Reason: "prepare"})
 }
 
 // progress returns a function that shows what the preparation does: in the run's

@@ -42,8 +42,8 @@ func ParseThreshold(text string) (time.Duration, error) {
 		return Infinite, nil
 	}
 	d, err := ParseDuration(text)
-	if err == nil && d < time.Minute {
-		err = fault.Invalid("%q is under a minute; use 1m or more, or -1 for no limit", cut(text))
+	if err == nil && d < time.Second {
+		err = fault.Invalid("%q is under a second; use 1s or more, or -1 for no limit", cut(text))
 	}
 	if err != nil {
 		return 0, err

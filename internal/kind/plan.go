@@ -69,6 +69,9 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := spec.Check(); err != nil {
+		return nil, err
+	}
 	p := &Plan{
 		Handler: document.String(run, "spec", "handler"), Workdir: spec.Workdir, PythonVersion: spec.PythonVersion,
 		Requirements: spec.Requirements, Commands: spec.Commands, Files: map[string][]byte{}, Grace: defaultGrace,
@@ -76,6 +79,9 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	}
 	if p.Handler == "" {
 		p.Handler = spec.DefaultHandler
+	}
+	if spec.Mode != "" && spec.Mode != "pass" {
+		return nil, fault.Invalid("spec.mode %q is not known; leave it empty, or use pass to run a command as it is", spec.Mode)
 	}
 	if spec.Mode == "pass" && p.Handler != "" {
 		return nil, fault.Invalid("spec.mode pass runs a command as it is and calls no handler; remove the mode or the handler %q", p.Handler)

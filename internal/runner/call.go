@@ -38,11 +38,11 @@ func (r *runner) call(ctx context.Context, w *worker.Worker) spool.Outcome {
 		}
 		return r.write(event.Type, body)
 	})
-	if err == nil { // no more calls: it may run its exit handlers
-		_, err = w.Drain(ctx)
-		var died *worker.DiedError
-		if errors.As(err, &died) {
-			err = nil // after the answer: the answer counts
+	if err == nil { // no more calls: it has its grace period for exit handlers and threads
+		draining, cancel := context.WithTimeout(ctx, r.launch.Grace)
+		defer cancel()
+		if _, err := w.Drain(draining); err != nil && ctx.Err() == nil {
+			r.Logger.Info("the process did not end by itself after the call", "execution", r.launch.Execution, "reason", err)
 		}
 	}
 	return r.ended(ctx, w.Process, answer, err)
@@ -72,7 +72,7 @@ func (r *runner) command(ctx context.Context, process *worker.Process) spool.Out
 // outcome. err is nil when a call was answered or a program ended by itself.
 func (r *runner) ended(ctx context.Context, process *worker.Process, answer worker.Answer, err error) spool.Outcome {
 	grace := time.Second
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && answer.State == "" {
 		grace = r.launch.Grace
 	}
 	exit, terminateErr := process.Terminate(grace)

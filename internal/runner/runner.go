@@ -137,6 +137,7 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 	watched, stop := r.watch(ctx, output)
 	defer stop()
 	host, _ := os.Hostname()
+	document.Set(r.launch.Run, host, "metadata", "labels", "host")
 	if err := r.write("started", document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}); err != nil {
 		return failed("journal", err)
 	}

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"hash/fnv"
 	"time"
 
 	"github.com/millrace/millrace/internal/artifact"
@@ -124,10 +123,7 @@ func (tx *Tx) lockArtifact(project, key string) error {
 	if !tx.dialect.postgres {
 		return nil
 	}
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(project + "/" + key)) // never fails
-	_, err := tx.exec(`SELECT pg_advisory_xact_lock(?)`, int64(hash.Sum64()))
-	return wrap(err, "lock artifact %s/%s", project, clip(key))
+	return tx.advise(exclusive, "artifact "+project+"/"+key)
 }
 
 // artifactRow is what tags need to know of an artifact.

@@ -8,8 +8,8 @@ import (
 )
 
 // ExecutionCreate stores a new execution; Updated is set by the store, and
-// Created too when it is zero. fault.CodeConflict when there is one with this id
-// or for this attempt at the run.
+// Created too when it is zero. fault.CodeNotFound when the project does not exist,
+// fault.CodeConflict when there is one with this id or for this attempt at the run.
 func (s *Store) ExecutionCreate(ctx context.Context, e Execution) error {
 	return s.Tx(ctx, func(tx *Tx) error { return tx.ExecutionCreate(ctx, e) })
 }
@@ -23,6 +23,9 @@ func (tx *Tx) ExecutionCreate(_ context.Context, e Execution) error {
 		if err := checkIndexed(field, text); err != nil {
 			return err
 		}
+	}
+	if err := tx.requireProject(e.Project); err != nil {
+		return err
 	}
 	var one int
 	found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM executions WHERE id = ? OR project = ? AND uid = ? AND attempt = ?`, e.ID, e.Project, e.UID, e.Attempt)

@@ -31,7 +31,6 @@ const migrationLock = 0x6d696c6c72616365
 var postgresDialect = &dialect{
 	postgres: true,
 	lock:     " FOR UPDATE",
-	share:    " FOR KEY SHARE",
 	labels:   "jsonb_each_text(%s.labels::jsonb)",
 	rewrite:  numbered,
 	values:   presentable,

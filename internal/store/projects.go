@@ -194,7 +194,9 @@ func (s *Store) ProjectDelete(ctx context.Context, name string) error {
 
 // ProjectDelete is Store.ProjectDelete in a transaction.
 func (tx *Tx) ProjectDelete(_ context.Context, name string) error {
-	// The project first: its row keeps others from writing into it meanwhile.
+	if err := tx.holdProject(name, exclusive); err != nil {
+		return err
+	}
 	delete(tx.known, name)
 	if _, err := tx.exec(`DELETE FROM projects WHERE name = ?`, name); err != nil {
 		return wrap(err, "delete project %s", clip(name))

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"strings"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
@@ -214,6 +215,9 @@ func (v view) run(ctx context.Context, key run.Key, lock string) (row runRow, er
 }
 
 func (tx *Tx) runForUpdate(key run.Key) (runRow, error) {
+	if err := tx.holdProject(key.Project, shared); err != nil {
+		return runRow{}, err
+	}
 	return tx.run(tx.ctx, key, tx.dialect.lock)
 }
 
@@ -260,18 +264,27 @@ func (tx *Tx) runLabels(project string, old, now runRow, labels map[string]strin
 			return err
 		}
 	}
+	var rows []any
 	for key, value := range labels {
 		if kept, ok := before[key]; ok && kept == value && old.start == now.start {
 			continue
 		}
-		_, err := tx.exec(`INSERT INTO run_labels (project, key, value, child, start_time, run_id) VALUES (?, ?, ?, ?, ?, ?)`,
-			project, key, value, flag(now.iter > 0), now.start, now.id)
+		rows = append(rows, project, key, value, flag(now.iter > 0), now.start, now.id)
+	}
+	for len(rows) > 0 {
+		n := min(len(rows)/6, maxLabelRows)
+		_, err := tx.exec(`INSERT INTO run_labels (project, key, value, child, start_time, run_id) VALUES `+strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?, ?), ", n), ", "), rows[:6*n]...)
 		if err != nil {
 			return wrap(err, "label a run of project %s", project)
 		}
+		rows = rows[6*n:]
 	}
 	return nil
 }
+
+// maxLabelRows bounds the rows of one statement, and so how many different ones
+// there are.
+const maxLabelRows = 16
 
 func (tx *Tx) runUnlabel(project string, row runRow, key, value string) error {
 	_, err := tx.exec(`DELETE FROM run_labels WHERE project = ? AND key = ? AND value = ? AND child = ? AND start_time = ? AND run_id = ?`,

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"strings"
 	"time"
@@ -99,6 +100,7 @@ type Tx struct {
 	// known are the projects seen to exist. It may be shared by the transactions of
 	// one commit, since nobody else can delete a project before its end.
 	known map[string]bool
+	held  string // the project last held
 }
 
 // querier is a connection, a pool or a transaction.
@@ -118,8 +120,6 @@ type dialect struct {
 	postgres bool
 	// lock ends a SELECT whose rows are about to be changed. SQLite has one writer.
 	lock string
-	// share ends a SELECT of a row that has to stay until the transaction ends.
-	share string
 	// labels is a table expression with the columns key and value over the labels
 	// column of %s.
 	labels string
@@ -251,8 +251,11 @@ func (tx *Tx) requireProject(name string) error {
 	if tx.known[name] {
 		return nil
 	}
+	if err := tx.holdProject(name, shared); err != nil {
+		return err
+	}
 	var one int
-	found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM projects WHERE name = ?`+tx.dialect.share, name)
+	found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM projects WHERE name = ?`, name)
 	if err != nil {
 		return wrap(err, "look up project %s", clip(name))
 	}
@@ -261,4 +264,34 @@ func (tx *Tx) requireProject(name string) error {
 	}
 	tx.known[name] = true
 	return nil
+}
+
+// How holdProject holds.
+const (
+	shared    = "pg_advisory_xact_lock_shared"
+	exclusive = "pg_advisory_xact_lock"
+)
+
+// holdProject keeps others from deleting the project (shared) or from writing
+// into it (exclusive) until the transaction ends. An advisory lock, because
+// whoever waits for it gets it in turn: a deletion that wants the row itself
+// waits for ever while others keep sharing it. On SQLite there is one writer
+// anyway.
+func (tx *Tx) holdProject(name, how string) error {
+	if !tx.dialect.postgres || tx.held == name {
+		return nil
+	}
+	if how == shared {
+		tx.held = name
+	}
+	return tx.advise(how, "project "+name)
+}
+
+// advise takes an advisory lock of PostgreSQL on what is called name.
+func (tx *Tx) advise(lock, name string) error {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(name)) // never fails
+	var none string
+	_, err := tx.row(tx.ctx, []any{&none}, `SELECT '' FROM (SELECT `+lock+`(?)) l`, int64(hash.Sum64()))
+	return wrap(err, "lock %s", clip(name))
 }
