@@ -106,6 +106,6 @@ func migrations(c *call) error {
 
 // openAPIDocument serves the description of this API.
 func openAPIDocument(c *call) error {
-	writeJSON(c.w, http.StatusOK, c.s.document)
+	writeJSON(c.w, http.StatusOK, c.s.document())
 	return nil
 }

@@ -32,7 +32,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	if err != nil {
 		return cli.RunResult{}, err
 	}
-	defer a.Close()
+	defer a.leave()
 	if err := a.ensureProject(ctx, request); err != nil {
 		return cli.RunResult{}, err
 	}
