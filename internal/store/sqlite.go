@@ -80,6 +80,9 @@ func openSQLite(ctx context.Context, opts Options) (engine, error) {
 // prepareSQLite checks the schema's version and migrates when it has to.
 func prepareSQLite(ctx context.Context, db *sql.DB, path string, clock func() time.Time) (err error) {
 	conn, err := db.Conn(ctx)
+	if foreign(err) {
+		return fault.Invalid("%s is not a database; move it away or name another file", path)
+	}
 	if err != nil {
 		return fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -88,10 +91,6 @@ func prepareSQLite(ctx context.Context, db *sql.DB, path string, clock func() ti
 	current, err := versionOf(ctx, conn)
 	if err == nil && current == len(steps) {
 		return nil
-	}
-	var broken *sqlite.Error
-	if errors.As(err, &broken) && broken.Code() == sqlite3.SQLITE_NOTADB {
-		return fault.Invalid("%s is not a database; move it away or name another file", path)
 	}
 	if err == nil && current > len(steps) {
 		return newer(path, current, len(steps))
@@ -166,6 +165,12 @@ func (e *sqliteEngine) transact(ctx context.Context, fn func(*Tx) error) error {
 func (e *sqliteEngine) close() error {
 	e.once.Do(func() { e.err = errors.Join(e.writer.stop(), e.cache.close(), e.pool.Close()) })
 	return e.err
+}
+
+// foreign reports whether the file is not one of SQLite's.
+func foreign(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_NOTADB
 }
 
 // sqliteBusy reports whether another process is in the way for now.
