@@ -14,6 +14,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ func main() {
 	flag.IntVar(&b.writers, "writers", 64, "how many goroutines write at once")
 	flag.Float64Var(&b.seconds, "seconds", 5, "how long each measurement of writes takes")
 	flag.StringVar(&b.url, "database-url", "", "an empty PostgreSQL database instead of SQLite")
+	flag.StringVar(&b.profile, "profile", "", "a file for the CPU profile of the writes")
 	flag.Parse()
 	if err := b.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "store:", err)
@@ -40,7 +42,7 @@ type bench struct {
 	out           io.Writer
 	runs, writers int
 	seconds       float64
-	url           string
+	url, profile  string
 	dir           string
 	store         *store.Store
 }
@@ -78,7 +80,7 @@ func (b *bench) open(ctx context.Context) (*store.Store, error) {
 }
 
 // writes measures appends, stores and updates.
-func (b *bench) writes(ctx context.Context) error {
+func (b *bench) writes(ctx context.Context) (err error) {
 	file, err := newAppender(filepath.Join(b.dir, "append"))
 	if err != nil {
 		return err
@@ -87,6 +89,16 @@ func (b *bench) writes(ctx context.Context) error {
 	bare, err := b.measure("append to a file, grouped", 0, func(int, int) error { return file.append(record) })
 	if err := errors.Join(err, file.close()); err != nil {
 		return err
+	}
+	if b.profile != "" {
+		profile, err := os.Create(b.profile)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(profile); err != nil {
+			return errors.Join(err, profile.Close())
+		}
+		defer func() { pprof.StopCPUProfile(); err = errors.Join(err, profile.Close()) }()
 	}
 	tag := fmt.Sprint(time.Now().UnixNano())
 	key := func(writer, n int) run.Key {
