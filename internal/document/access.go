@@ -30,7 +30,10 @@ func TypeName(value any) string {
 }
 
 // Clone copies value deeply.
-func Clone[T any](value T) T { return cloneAny(value).(T) }
+func Clone[T any](value T) T {
+	clone, _ := cloneAny(value).(T) // a nil of type any is the zero T
+	return clone
+}
 
 func cloneAny(value any) any {
 	switch v := value.(type) {

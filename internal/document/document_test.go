@@ -95,3 +95,14 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestCloneOfNothing(t *testing.T) {
+	t.Parallel()
+	if got := document.Clone[any](nil); got != nil {
+		t.Errorf("the clone of nil is %v", got)
+	}
+	list := []any{nil, document.Object{"a": nil}}
+	if got := document.Clone[any](list); !reflect.DeepEqual(got, any(list)) {
+		t.Errorf("the clone of %v is %v", list, got)
+	}
+}

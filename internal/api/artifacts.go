@@ -1,0 +1,241 @@
+package api
+
+import (
+	"slices"
+
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/store"
+)
+
+// artifactPut stores one artifact under the key in the path.
+func artifactPut(c *call) error {
+	put := store.ArtifactPut{Project: c.path("project"), Key: c.path("key"), Tag: c.str("tag"), Tree: c.str("tree"), UID: c.str("object-uid")}
+	var err error
+	if put.Iter, err = c.iter(); err != nil {
+		return err
+	}
+	put.HasIter = c.raw("iter") != ""
+	if put.Doc, err = c.object(); err != nil {
+		return err
+	}
+	if err := checkArtifact(put.Project, put.Doc); err != nil {
+		return err
+	}
+	stored, err := c.s.opts.Store.ArtifactPut(c.ctx(), put)
+	if err != nil {
+		return err
+	}
+	return c.json(200, stored)
+}
+
+// artifactCreate stores an artifact that must not exist yet.
+func artifactCreate(c *call) error {
+	doc, err := c.object()
+	if err != nil {
+		return err
+	}
+	put := store.ArtifactPut{Project: c.path("project"), CreateOnly: true, Doc: doc}
+	if err := checkArtifact(put.Project, doc); err != nil {
+		return err
+	}
+	if put.Key = document.String(doc, "spec", "db_key"); put.Key == "" {
+		put.Key = document.String(doc, "metadata", "key")
+	}
+	if put.Key == "" {
+		return fault.Invalid("metadata.key must be given: the name of the artifact")
+	}
+	put.Tag, put.Tree = document.String(doc, "metadata", "tag"), document.String(doc, "metadata", "tree")
+	stored, err := c.s.opts.Store.ArtifactPut(c.ctx(), put)
+	if err != nil {
+		return err
+	}
+	return c.json(201, stored)
+}
+
+// maxInline bounds what an artifact may carry in its document instead of a file.
+const maxInline = 16 << 20
+
+// checkArtifact checks the shape of an artifact; nulls are dropped, as a client
+// means nothing by them.
+func checkArtifact(project string, doc document.Object) error {
+	for _, part := range []string{"metadata", "spec", "status"} {
+		object, err := document.Want[document.Object](doc, part)
+		if err != nil {
+			return err
+		}
+		for key, value := range object {
+			if value == nil {
+				delete(object, key)
+			}
+		}
+	}
+	for _, path := range [][]string{{"kind"}, {"metadata", "key"}, {"metadata", "project"}, {"metadata", "tree"}, {"metadata", "tag"}} {
+		if _, err := document.Want[string](doc, path...); err != nil {
+			return err
+		}
+	}
+	if inside := document.String(doc, "metadata", "project"); inside != "" && inside != project {
+		return fault.Invalid("metadata.project %q differs from project %q in the path; make them equal", clip(inside), clip(project))
+	}
+	if inline := document.String(doc, "spec", "inline"); len(inline) > maxInline {
+		return fault.Invalid("spec.inline has %d bytes, more than %d; store the content as a file and give spec.target_path", len(inline), maxInline)
+	}
+	return nil
+}
+
+func artifactGet(c *call) error {
+	format, err := c.enum("format", "full")
+	if err != nil {
+		return err
+	}
+	filter := store.ArtifactFilter{
+		Project: c.path("project"), Name: store.NameFilter{Value: c.path("key")}, Tag: c.str("tag"), Tree: c.str("tree"), UID: c.uid(),
+	}
+	if c.raw("iter") != "" {
+		iter, err := c.iter()
+		if err != nil {
+			return err
+		}
+		filter.Iter = &iter
+	}
+	doc, err := c.s.opts.Store.ArtifactGet(c.ctx(), filter)
+	if err != nil {
+		return err
+	}
+	if format == "minimal" {
+		minimalArtifact(doc)
+	}
+	return c.json(200, doc)
+}
+
+// uid is an artifact's uid under either of its names.
+func (c *call) uid() string {
+	if uid := c.str("object-uid"); uid != "" || c.route.param("uid") == nil {
+		return uid
+	}
+	return c.str("uid")
+}
+
+var minimalArtifactSpec = []string{"producer", "db_key", "size", "framework", "algorithm", "metrics", "target_path"}
+
+// minimalArtifact drops what the minimal format leaves out.
+func minimalArtifact(doc document.Object) {
+	for key := range doc {
+		if !slices.Contains([]string{"kind", "metadata", "status", "project", "spec"}, key) {
+			delete(doc, key)
+		}
+	}
+	spec := document.Map(doc, "spec")
+	for key := range spec {
+		if !slices.Contains(minimalArtifactSpec, key) {
+			delete(spec, key)
+		}
+	}
+}
+
+func artifactList(c *call) error {
+	p, err := c.page()
+	if err != nil {
+		return err
+	}
+	format, err := c.enum("format", "full")
+	if err != nil {
+		return err
+	}
+	filter := store.ArtifactFilter{
+		Project: c.path("project"), Name: parseName(c.str("name")), Tag: c.str("tag"), Kinds: c.strs("kind"),
+		Tree: c.str("tree"), ProducerURI: c.str("producer_uri"),
+	}
+	if filter.Category, err = c.enum("category", ""); err != nil {
+		return err
+	}
+	if len(filter.Kinds) > 0 && filter.Category != "" {
+		return fault.Invalid("parameters kind and category exclude each other; give one")
+	}
+	if filter.Labels, err = parseLabels(c.strs("label")); err != nil {
+		return err
+	}
+	if filter.BestOnly, err = c.bool("best-iteration", false); err != nil {
+		return err
+	}
+	if c.raw("iter") != "" {
+		iter, err := c.iter()
+		if err != nil {
+			return err
+		}
+		if filter.BestOnly {
+			return fault.Invalid("parameters iter and best-iteration exclude each other; give one")
+		}
+		filter.Iter = &iter
+	}
+	limit, err := c.int("limit", 0)
+	if err != nil {
+		return err
+	}
+	filter.Limit = int(min(limit, maxPageNumber))
+	if filter.Since, err = c.time("since"); err != nil {
+		return err
+	}
+	if filter.Until, err = c.time("until"); err != nil {
+		return err
+	}
+	return c.writePage("artifacts", p, func(window store.Page) ([]document.Object, bool, error) {
+		filter.Page = window
+		docs, more, err := c.s.opts.Store.ArtifactList(c.ctx(), filter)
+		if format == "minimal" {
+			for _, doc := range docs {
+				minimalArtifact(doc)
+			}
+		}
+		return list(docs), more, err
+	})
+}
+
+// artifactDelete deletes records; the files they point to belong to whoever
+// wrote them.
+func artifactDelete(c *call) error {
+	strategy, err := c.enum("deletion_strategy", "metadata-only")
+	if err != nil {
+		return err
+	}
+	if strategy == "data-force" {
+		return fault.NotSupported("this server deletes records of artifacts, not their files; use deletion_strategy=metadata-only")
+	}
+	c.discard()
+	filter := store.ArtifactFilter{
+		Project: c.path("project"), Name: store.NameFilter{Value: c.path("key")}, Tag: c.str("tag"), Tree: c.str("tree"), UID: c.uid(),
+	}
+	if filter.Tag != "" && filter.UID != "" {
+		return fault.Invalid("parameters tag and object-uid exclude each other; give one")
+	}
+	if c.raw("iter") != "" {
+		iter, err := c.iter()
+		if err != nil {
+			return err
+		}
+		filter.Iter = &iter
+	}
+	if _, err := c.s.opts.Store.ArtifactDelete(c.ctx(), filter); err != nil && !fault.Is(err, fault.CodeNotFound) {
+		return err
+	}
+	return c.silent(204)
+}
+
+func artifactDeleteMany(c *call) error {
+	filter := store.ArtifactFilter{Project: c.path("project"), Name: parseName(c.str("name")), Tag: c.str("tag"), Tree: c.str("tree")}
+	var err error
+	if filter.Labels, err = parseLabels(c.strs("label")); err != nil {
+		return err
+	}
+	limit, err := c.int("limit", 0)
+	if err != nil {
+		return err
+	}
+	filter.Limit = int(min(limit, maxPageNumber))
+	c.discard()
+	if _, err := c.s.opts.Store.ArtifactDelete(c.ctx(), filter); err != nil {
+		return err
+	}
+	return c.silent(204)
+}

@@ -1,0 +1,143 @@
+package api
+
+import (
+	"context"
+	"io"
+
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/store"
+)
+
+// Store is everything that the API reads and writes; *store.Store is one. Its
+// areas are interfaces of their own, so that each handler file shows what it
+// uses. Errors carry fault codes: not found, conflict, invalid. Documents handed
+// in belong to the store afterwards, documents handed out to the caller.
+type Store interface {
+	Projects
+	Functions
+	Runs
+	Artifacts
+	Tags
+	Tasks
+}
+
+// Projects keeps projects.
+type Projects interface {
+	// ProjectCreate stores a new project; fault.CodeConflict when it exists.
+	ProjectCreate(ctx context.Context, doc document.Object) (document.Object, error)
+	// ProjectPut creates or replaces the project called name.
+	ProjectPut(ctx context.Context, name string, doc document.Object) (document.Object, error)
+	// ProjectPatch merges patch into the project deeply; with additive, lists are
+	// concatenated instead of replaced.
+	ProjectPatch(ctx context.Context, name string, patch document.Object, additive bool) (document.Object, error)
+	ProjectGet(ctx context.Context, name string) (document.Object, error)
+	ProjectList(ctx context.Context, filter store.ProjectFilter) ([]document.Object, error)
+	// ProjectContents names the kinds of things that the project still holds.
+	ProjectContents(ctx context.Context, name string) ([]string, error)
+	// ProjectSummary counts what the project holds, in the document that clients read.
+	ProjectSummary(ctx context.Context, name string) (document.Object, error)
+}
+
+// Functions keeps function versions and their tags.
+type Functions interface {
+	// FunctionPut stores a version or fills a tag's slot and returns the hash of
+	// the content.
+	FunctionPut(ctx context.Context, put store.FunctionPut) (hash string, err error)
+	// FunctionGet returns the function by tag, or by hash when tag is "" and hash is
+	// not; both empty means the tag latest.
+	FunctionGet(ctx context.Context, project, name, tag, hash string) (document.Object, error)
+	FunctionList(ctx context.Context, filter store.FunctionFilter) ([]document.Object, bool, error)
+	// FunctionDelete deletes all versions; a missing function is no error.
+	FunctionDelete(ctx context.Context, project, name string) error
+}
+
+// Runs keeps runs.
+type Runs interface {
+	// RunPut stores a run's whole document and returns it as stored.
+	RunPut(ctx context.Context, key run.Key, doc document.Object) (document.Object, error)
+	// RunUpdate applies dotted updates.
+	RunUpdate(ctx context.Context, key run.Key, updates document.Object) (document.Object, error)
+	RunGet(ctx context.Context, key run.Key) (document.Object, error)
+	RunList(ctx context.Context, filter store.RunFilter) ([]document.Object, bool, error)
+}
+
+// Artifacts keeps artifacts.
+type Artifacts interface {
+	ArtifactPut(ctx context.Context, put store.ArtifactPut) (document.Object, error)
+	ArtifactGet(ctx context.Context, filter store.ArtifactFilter) (document.Object, error)
+	ArtifactList(ctx context.Context, filter store.ArtifactFilter) ([]document.Object, bool, error)
+	// ArtifactDelete deletes what matches the filter and returns how many.
+	ArtifactDelete(ctx context.Context, filter store.ArtifactFilter) (int, error)
+	// ArtifactsOfRun lists what a run produced, one element for each tag.
+	ArtifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error)
+}
+
+// Tags keeps the tags of artifacts.
+type Tags interface {
+	// ArtifactTags lists the tags in use; category may be "".
+	ArtifactTags(ctx context.Context, project, category string) ([]string, error)
+	// TagAppend gives a tag to the artifacts named, TagReplace takes their others
+	// away as well, TagDelete takes it away. Each returns how many were named.
+	TagAppend(ctx context.Context, project, tag string, ids []store.ArtifactIdentifier) (int, error)
+	TagReplace(ctx context.Context, project, tag string, ids []store.ArtifactIdentifier) (int, error)
+	TagDelete(ctx context.Context, project, tag string, ids []store.ArtifactIdentifier) (int, error)
+}
+
+// Tasks keeps background tasks; project "" means global ones.
+type Tasks interface {
+	TaskGet(ctx context.Context, project, name string) (document.Object, error)
+	TaskList(ctx context.Context, filter store.TaskFilter) ([]document.Object, error)
+}
+
+// Submission is a request to run a function.
+type Submission struct {
+	Project     string
+	Task        document.Object // the run as the caller describes it
+	Function    document.Object // stored function with the request's overlay, or inline
+	FunctionURI string          // where Function came from; "" when it was inline
+	AllowLocal  bool            // accept kinds that normally run with the caller
+
+	// What the request says about its caller; all may be "".
+	ClientVersion, PythonVersion, RemoteUser string
+}
+
+// BuildStatus is what is known about the image or environment of a function.
+type BuildStatus struct {
+	State    string // ready, pending, running, error: the words clients know
+	Image    string
+	Function document.Object // the function as it stands after the build step
+	Log      io.ReadCloser   // nil when there is none; the API closes it
+}
+
+// Controller acts on runs and projects. Errors carry fault codes.
+type Controller interface {
+	// Submit validates, stores and queues a run and returns its document. When it
+	// returns, the run and its log can be read.
+	Submit(ctx context.Context, submission Submission) (document.Object, error)
+	// Abort asks for the end of a run and returns the background task that stands
+	// for it, the same one while an abort is in progress. What makes an abort
+	// impossible fails the task, not the call; a missing run fails the call.
+	Abort(ctx context.Context, key run.Key, updates document.Object) (document.Object, error)
+	// DeleteRun deletes a run with its iterations, log and spool; a live run is
+	// refused with fault.CodeInvalid, a missing one is no error.
+	DeleteRun(ctx context.Context, project, uid string) error
+	// DeleteProject deletes a project with all it holds, in the background; the
+	// caller has checked that it may.
+	DeleteProject(ctx context.Context, name string) (document.Object, error)
+	// Build makes a function ready to run; force builds even what is ready.
+	Build(ctx context.Context, function document.Object, force bool) (BuildStatus, error)
+	// BuildStatus reports on a stored function; fault.CodeNotFound when there is none.
+	BuildStatus(ctx context.Context, project, name, tag string) (BuildStatus, error)
+}
+
+// Logs keeps the output of runs as bytes. attempt 0 means all attempts.
+type Logs interface {
+	// Size is the number of bytes there are.
+	Size(ctx context.Context, project, uid string, attempt int) (int64, error)
+	// Read returns the bytes [offset, offset+size) that exist now; a size below 0
+	// means to the end. A missing log and an offset past the end read as empty.
+	Read(ctx context.Context, project, uid string, attempt int, offset, size int64) (io.ReadCloser, error)
+	// Append adds to the log, or replaces it with truncate.
+	Append(ctx context.Context, project, uid string, data io.Reader, truncate bool) error
+}

@@ -1,0 +1,66 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/millrace/millrace/internal/filelock"
+)
+
+// address is what server.json says: how to reach the server of a data directory.
+type address struct {
+	URL string `json:"url"`
+	PID int    `json:"pid"`
+}
+
+// dataDir makes the folder usable and returns its absolute path.
+func dataDir(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("data directory: %w", err)
+	}
+	for _, name := range []string{"", "spool", "logs", "artifacts", "bundles", "envs", "runtime", "cache"} {
+		if err := os.MkdirAll(filepath.Join(path, name), 0o700); err != nil {
+			return "", fmt.Errorf("data directory: %w", err)
+		}
+	}
+	return path, nil
+}
+
+// lockServer takes the lock of the one server of a data directory;
+// filelock.ErrHeld when another has it.
+func lockServer(dir string) (*filelock.Lock, error) {
+	return filelock.Acquire(filepath.Join(dir, "server.lock"))
+}
+
+// announce writes how to reach this server, readable when it listens already.
+func announce(dir string, at address) error {
+	raw, err := json.Marshal(at)
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, ".server.json")
+	if err := os.WriteFile(temp, raw, 0o600); err != nil {
+		return fmt.Errorf("announce server: %w", err)
+	}
+	return os.Rename(temp, filepath.Join(dir, "server.json"))
+}
+
+// Running returns the address of the server that runs on the data directory now,
+// "" when none does.
+func Running(dir string) string {
+	if !filelock.Held(filepath.Join(dir, "server.lock")) {
+		return ""
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "server.json"))
+	if err != nil {
+		return ""
+	}
+	var at address
+	if json.Unmarshal(raw, &at) != nil {
+		return ""
+	}
+	return at.URL
+}

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"context"
+	"os"
+	"os/user"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/submit"
+)
+
+// enrich completes a request to run a function from the store: the function, when
+// it is only named, and the defaults of its project. overrides are changes of a
+// named function for this run; nil for none.
+func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.Object) (functionDoc, runDoc document.Object, err error) {
+	uri := function.ParseURI(function.TrimScheme(s.FunctionURI))
+	project := s.Project
+	for _, name := range []string{document.String(s.Task, "metadata", "project"), uri.Project, "default"} {
+		if project == "" {
+			project = name
+		}
+	}
+	stored, err := a.store.ProjectGet(ctx, project)
+	if fault.Is(err, fault.CodeNotFound) {
+		return nil, nil, fault.NotFound("Project %s does not exist; create it first", project)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	functionDoc = s.Function
+	if functionDoc == nil {
+		if uri.Project == "" {
+			uri.Project = project
+		}
+		if functionDoc, err = a.store.FunctionGet(ctx, uri.Project, uri.Name, uri.Tag, uri.Hash); err != nil {
+			return nil, nil, err
+		}
+		if overrides != nil {
+			if functionDoc, err = submit.Overlay(functionDoc, overrides); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	functionDoc, runDoc, err = submit.Enrich(submit.Input{
+		Task: s.Task, Function: functionDoc, Project: stored, ProjectName: project, ArtifactPath: a.options.ArtifactPath,
+		NewUID:     func() string { return strings.ReplaceAll(uuid.NewString(), "-", "") },
+		AllowLocal: s.AllowLocal, ClientVersion: s.ClientVersion, PythonVersion: s.PythonVersion, RemoteUser: s.RemoteUser,
+	})
+	if err == nil && document.String(runDoc, "metadata", "labels", "owner") == "" {
+		document.Set(runDoc, owner(), "metadata", "labels", "owner")
+	}
+	return functionDoc, runDoc, err
+}
+
+// owner is who a run belongs to when its request does not say: the user of this
+// process.
+func owner() string {
+	for _, name := range []string{"V3IO_USERNAME", "LOGNAME", "USER"} {
+		if value := os.Getenv(name); value != "" {
+			return value
+		}
+	}
+	if current, err := user.Current(); err == nil {
+		return current.Username
+	}
+	return "unknown"
+}

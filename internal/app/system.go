@@ -1,0 +1,166 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/cli"
+	"github.com/millrace/millrace/internal/client"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/runner"
+	"github.com/millrace/millrace/internal/spool"
+)
+
+// System returns the product as the command line sees it. version names the
+// binary; it is asked late.
+func System(version func() string) cli.System { return &system{version: version, stderr: os.Stderr} }
+
+type system struct {
+	version func() string
+	stderr  io.Writer // where the log of a server or runner goes
+}
+
+// Running implements cli.System.
+func (s *system) Running(dataDir string) string { return Running(dataDir) }
+
+// Connect implements cli.System.
+func (s *system) Connect(ctx context.Context, options cli.ConnectOptions) (*cli.Connection, error) {
+	if url := Running(options.DataDir); url != "" {
+		connected, err := client.New(client.Options{URL: url, Token: options.Token})
+		if err != nil {
+			return nil, err
+		}
+		return &cli.Connection{Client: connected, Server: url}, nil
+	}
+	a, err := s.open(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Recover(ctx); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	connected, err := client.New(client.Options{URL: "http://millrace.invalid", Transport: client.HandlerTransport(a.Handler())})
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return &cli.Connection{Client: connected, InProcess: true, Close: a.Close}, nil
+}
+
+func (s *system) open(ctx context.Context, options cli.ConnectOptions) (*App, error) {
+	return Open(ctx, Options{DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Python: options.Python, Version: s.version()})
+}
+
+// Serve implements cli.System.
+func (s *system) Serve(ctx context.Context, options cli.ServeOptions, ready func(string)) error {
+	if options.Backend != "" && options.Backend != "local" {
+		return fault.Invalid("--backend %q: this version runs functions on the local machine only; leave the flag away", options.Backend)
+	}
+	var level slog.Level
+	if options.LogLevel != "" {
+		if err := level.UnmarshalText([]byte(options.LogLevel)); err != nil {
+			return fault.Invalid("--log-level %q is none of debug, info, warn, error", options.LogLevel)
+		}
+	}
+	var handler slog.Handler = slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: level})
+	if options.LogJSON {
+		handler = slog.NewJSONHandler(s.stderr, &slog.HandlerOptions{Level: level})
+	}
+	return Serve(ctx, Options{
+		DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Listen: options.Listen, MaxRuns: options.MaxRuns,
+		Python: options.Python, ArtifactPath: options.ArtifactPath, Token: options.Token, Insecure: options.Insecure,
+		Version: s.version(), Logger: slog.New(handler),
+	}, ready)
+}
+
+// Exec implements cli.System: it is the runner of a spool. A runner that finds
+// another one at work, or that the execution has begun before, leaves it alone.
+func (s *system) Exec(ctx context.Context, path string) int {
+	logger := slog.New(slog.NewTextHandler(s.stderr, nil))
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	signal.Ignore(syscall.SIGHUP)
+	dir := spool.Dir{Path: path}
+	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true})
+	switch {
+	case errors.Is(err, spool.ErrHeld) || fault.Is(err, fault.CodeConflict):
+		logger.Info("nothing to do", "spool", path, "reason", err)
+		return 0
+	case err != nil:
+		logger.Error("runner failed", "spool", path, "error", err)
+		return 1
+	}
+	launch, err := dir.Launch()
+	if err == nil && launch.Standalone {
+		err = s.settle(context.WithoutCancel(ctx), filepath.Dir(filepath.Dir(path)), launch)
+	}
+	if err != nil {
+		logger.Error("the end of the run is not in the store yet; the next command brings it there", "spool", path, "error", err)
+		return 1
+	}
+	logger.Info("execution ended", "spool", path, "state", outcome.State)
+	return 0
+}
+
+// settle brings the end of a standalone execution into the store, and makes the
+// further attempts that the run asks for.
+func (s *system) settle(ctx context.Context, dataDir string, launch spool.Launch) error {
+	if Running(dataDir) != "" { // a server came up meanwhile and follows it
+		return nil
+	}
+	a, err := s.open(ctx, cli.ConnectOptions{DataDir: dataDir})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	r := &inline{App: a, key: run.Key{Project: launch.Project, UID: launch.UID}, observer: nothing{}, standalone: true}
+	return r.follow(ctx, launch.Execution)
+}
+
+// nothing observes nothing.
+type nothing struct{}
+
+func (nothing) Created(document.Object)      {}
+func (nothing) Phase(cli.PhaseChange)        {}
+func (nothing) Progress(cli.Progress)        {}
+func (nothing) Log([]byte)                   {}
+func (nothing) Results(int, document.Object) {}
+
+// controller is the API's view of this system.
+type controller struct{ *App }
+
+// Submit implements api.Controller.
+func (c controller) Submit(ctx context.Context, submission api.Submission) (document.Object, error) {
+	functionDoc, runDoc, err := c.enrich(ctx, submission, nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.control.Submit(ctx, functionDoc, runDoc)
+}
+
+// Abort implements api.Controller. Without a loop it tells the runner itself.
+func (c controller) Abort(ctx context.Context, key run.Key, updates document.Object) (document.Object, error) {
+	task, err := c.control.Abort(ctx, key, updates)
+	if err != nil || c.control.Running() {
+		return task, err
+	}
+	return task, c.control.StopRun(ctx, key)
+}
+
+// DeleteRun implements api.Controller.
+func (c controller) DeleteRun(ctx context.Context, project, uid string) error {
+	return c.control.DeleteRun(ctx, project, uid)
+}
+
+// DeleteProject implements api.Controller.
+func (c controller) DeleteProject(ctx context.Context, name string) (document.Object, error) {
+	return c.control.DeleteProject(ctx, name)
+}

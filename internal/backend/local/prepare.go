@@ -1,0 +1,173 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/env"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/kind"
+	"github.com/millrace/millrace/internal/spool"
+	"github.com/millrace/millrace/internal/store"
+)
+
+// Functions reads function versions.
+type Functions interface {
+	FunctionGet(ctx context.Context, project, name, tag, hash string) (document.Object, error)
+}
+
+// Interpreters finds Python interpreters.
+type Interpreters interface {
+	// Select returns an interpreter for a requested version; "" means the default.
+	Select(ctx context.Context, request string) (env.Interpreter, error)
+}
+
+// Environments makes virtual environments.
+type Environments interface {
+	Ensure(ctx context.Context, request env.Request, progress func(env.Progress)) (env.Environment, error)
+}
+
+// Preparer makes executions ready for this machine. All fields are required.
+type Preparer struct {
+	Functions    Functions
+	Interpreters Interpreters
+	Environments Environments
+	Runtime      string // folder of the unpacked Python runtime
+	ServerURL    string // what executions see as MLRUN_DBPATH; "" without a server
+	Token        string // credentials for calls back to the server; "" for none
+	LogLimit     int64  // bytes; 0 for no limit
+	Prelude      func(execution string) string
+	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(string)) (executable string, err error)
+}
+
+// Prepare implements control.Preparer.
+func (p *Preparer) Prepare(ctx context.Context, e store.Execution, progress func(string)) (spool.Launch, map[string][]byte, error) {
+	uri := function.ParseURI(document.String(e.Plan, "function"))
+	doc, err := p.Functions.FunctionGet(ctx, e.Project, uri.Name, "", uri.Hash)
+	if err != nil {
+		return spool.Launch{}, nil, err
+	}
+	f, err := function.Parse(doc)
+	if err != nil {
+		return spool.Launch{}, nil, err
+	}
+	run := document.Map(e.Plan, "run")
+	plan, err := kind.Make(f, run)
+	if err != nil {
+		return spool.Launch{}, nil, err
+	}
+	launch, err := p.Launch(ctx, e, plan, run, func(line string) {
+		p.say(e.ID, line)
+		progress(line)
+	})
+	return launch, plan.Files, err
+}
+
+// say adds a line to the log that stands before the execution's own.
+func (p *Preparer) say(execution, line string) {
+	file, err := os.OpenFile(p.Prelude(execution), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return // the log loses a line of progress, nothing else
+	}
+	defer file.Close()
+	fmt.Fprintf(file, "> %s\n", line)
+}
+
+// Launch completes a plan with what it needs of this machine.
+func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(string)) (spool.Launch, error) {
+	launch := spool.Launch{
+		Execution: e.ID, Project: e.Project, UID: e.UID, Name: document.String(run, "metadata", "name"), Attempt: e.Attempt,
+		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
+		Command: plan.Command, Env: p.callback(plan.Env), Path: plan.Path, Workdir: plan.Workdir, Run: run, Limits: plan.Limits,
+		GPUs: make([]string, plan.GPUs), Grace: plan.Grace, LogLimit: p.LogLimit,
+		Timeout: plan.Thresholds["executing"],
+	}
+	if e.Attempt > 1 {
+		document.Set(run, e.Attempt-1, "status", "retry_count")
+	}
+	if plan.Go {
+		executable, err := p.GoBuild(ctx, plan, progress)
+		if err != nil {
+			return launch, err
+		}
+		launch.Command = append([]string{executable}, plan.Command...)
+		return launch, nil
+	}
+	if plan.Mode == spool.ModeCommand && len(plan.Requirements) == 0 {
+		return launch, nil
+	}
+	interpreter, err := p.Interpreters.Select(ctx, plan.PythonVersion)
+	if err != nil {
+		return launch, err
+	}
+	launch.Python = interpreter.Executable
+	if len(plan.Requirements) == 0 {
+		return launch, nil
+	}
+	requirements, err := env.ParseRequirements(plan.Requirements, plan.Folder)
+	if err != nil {
+		return launch, err
+	}
+	environment, err := p.Environments.Ensure(ctx, env.Request{Interpreter: interpreter, Requirements: requirements}, func(step env.Progress) {
+		progress("environment: " + describe(step))
+	})
+	if err != nil {
+		return launch, err
+	}
+	launch.Python, launch.VirtualEnv = environment.Python, environment.Path
+	launch.Env = append(slices.Clip(launch.Env), "VIRTUAL_ENV="+environment.Path, "PATH="+environment.Path+"/bin:"+path(launch.Env))
+	return launch, nil
+}
+
+// describe says in one line how far the build of an environment is.
+func describe(step env.Progress) string {
+	line := string(step.Phase)
+	if step.Package != "" {
+		line += " " + step.Package
+	}
+	if step.Total > 0 {
+		line += fmt.Sprintf(" (%d of %d)", step.Done, step.Total)
+	}
+	return line
+}
+
+// path is the PATH that an execution would have.
+func path(env []string) string {
+	for _, entry := range slices.Backward(env) {
+		if value, ok := strings.CutPrefix(entry, "PATH="); ok {
+			return value
+		}
+	}
+	return os.Getenv("PATH")
+}
+
+// callback puts what the MLRun SDK in an execution needs to reach the server in
+// front of the function's own environment.
+func (p *Preparer) callback(own []string) []string {
+	var out []string
+	if p.ServerURL != "" {
+		out = append(out, "MLRUN_DBPATH="+p.ServerURL)
+	}
+	if p.Token != "" {
+		out = append(out, "MLRUN_HTTPDB__TOKEN="+p.Token)
+	}
+	return append(out, own...)
+}
+
+// CheckFolder refuses a code folder that is not there, before a run is accepted.
+func CheckFolder(plan *kind.Plan) error {
+	for _, path := range []string{plan.Folder, plan.Bundle} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			return fault.Invalid("spec.build.source %q is not on this machine; give a folder or an archive that the server can read", path)
+		}
+	}
+	return nil
+}

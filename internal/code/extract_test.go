@@ -1,0 +1,88 @@
+package code_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/millrace/millrace/internal/code"
+	"github.com/millrace/millrace/internal/fault"
+)
+
+func archive(t *testing.T, headers ...*tar.Header) string {
+	t.Helper()
+	var raw bytes.Buffer
+	zipped := gzip.NewWriter(&raw)
+	w := tar.NewWriter(zipped)
+	for _, header := range headers {
+		content := []byte("content")
+		if header.Typeflag == tar.TypeReg {
+			header.Size = int64(len(content))
+		}
+		header.Mode = 0o644
+		if err := w.WriteHeader(header); err != nil {
+			t.Fatal(err)
+		}
+		if header.Typeflag == tar.TypeReg {
+			if _, err := w.Write(content); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.Close()
+	zipped.Close()
+	path := filepath.Join(t.TempDir(), "code.tar.gz")
+	if err := os.WriteFile(path, raw.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestExtract(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "out")
+	path := archive(t, &tar.Header{Name: "pkg/mod.py", Typeflag: tar.TypeReg}, &tar.Header{Name: "link.py", Linkname: "pkg/mod.py", Typeflag: tar.TypeSymlink})
+	if err := code.Extract(path, folder); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pkg/mod.py", "link.py"} {
+		if raw, err := os.ReadFile(filepath.Join(folder, name)); err != nil || string(raw) != "content" {
+			t.Errorf("%s: %q %v", name, raw, err)
+		}
+	}
+}
+
+func TestExtractRefuses(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		header *tar.Header
+		say    string
+	}{
+		"parent":        {&tar.Header{Name: "../evil", Typeflag: tar.TypeReg}, "outside of itself"},
+		"absolute":      {&tar.Header{Name: "/etc/evil", Typeflag: tar.TypeReg}, "outside of itself"},
+		"absolute link": {&tar.Header{Name: "l", Linkname: "/etc/passwd", Typeflag: tar.TypeSymlink}, "leads outside"},
+		"parent link":   {&tar.Header{Name: "a/l", Linkname: "../../x", Typeflag: tar.TypeSymlink}, "leads outside"},
+		"device":        {&tar.Header{Name: "d", Typeflag: tar.TypeChar}, "neither file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := filepath.Join(t.TempDir(), "out")
+			err := code.Extract(archive(t, c.header), folder)
+			if !fault.Is(err, fault.CodeInvalid) || !strings.Contains(err.Error(), c.say) {
+				t.Errorf("got %v, want %q", err, c.say)
+			}
+			if _, err := os.Stat(folder); err == nil {
+				t.Error("something was left behind")
+			}
+		})
+	}
+	notTar := filepath.Join(t.TempDir(), "x.tar.gz")
+	_ = os.WriteFile(notTar, []byte("hello"), 0o600)
+	if err := code.Extract(notTar, t.TempDir()+"/out"); !fault.Is(err, fault.CodeInvalid) {
+		t.Errorf("not an archive: %v", err)
+	}
+}

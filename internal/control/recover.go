@@ -1,0 +1,83 @@
+package control
+
+import (
+	"context"
+	"errors"
+
+	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/store"
+)
+
+// Recover brings the store up to date with what runners did while no loop was
+// running: it applies their journals and ends the executions whose runner is gone.
+// It starts nothing; executions that wait keep waiting for a server.
+func (c *Control) Recover(ctx context.Context) error {
+	active, err := c.Store.ExecutionActive(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range active {
+		if e.Phase == "starting" || e.Phase == "running" {
+			_, err := c.Settle(ctx, e.ID)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Settle applies the news of one execution and finishes it when its runner is
+// gone. It reports whether the execution is over.
+func (c *Control) Settle(ctx context.Context, id string) (bool, error) {
+	state := c.Backend.State(id)
+	e, _, err := c.Apply(ctx, id)
+	if err != nil || e.Phase == "finished" {
+		return err == nil, err
+	}
+	if state != Gone {
+		return false, nil
+	}
+	c.Backend.Clean(id)
+	return true, c.finish(ctx, id, told(e))
+}
+
+// Running reports whether the loop runs.
+func (c *Control) Running() bool { return c.stop != nil }
+
+// StopRun carries out what the loop would do about an aborted run, for a process
+// without one: it ends executions that wait, and tells the runner of one that
+// lives, which brings the end into the store.
+func (c *Control) StopRun(ctx context.Context, key run.Key) error {
+	executions, err := c.Store.ExecutionList(ctx, key.Project, key.UID)
+	if err != nil {
+		return err
+	}
+	for _, e := range executions {
+		switch {
+		case e.Phase == "finished" || !e.Abort:
+		case e.Phase == "queued" || e.Phase == "preparing":
+			if err := c.finish(ctx, e.ID, abortedOutcome); err != nil {
+				return err
+			}
+		case c.Backend.State(e.ID) == Alive:
+			c.Backend.Stop(e.ID, false)
+		default:
+			if _, err := c.Settle(ctx, e.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// MarkStarting notes that a waiting attempt is being executed by this process,
+// which holds its spool.
+func (c *Control) MarkStarting(ctx context.Context, id string) error {
+	return c.Store.ExecutionUpdate(ctx, id, func(e *store.Execution) error {
+		if e.Abort {
+			return errAborted
+		}
+		e.Phase, e.Started = "starting", c.Now()
+		return nil
+	})
+}

@@ -1,0 +1,86 @@
+// Package filelock is a lock on a file that ends with its process and can be
+// asked for without taking it, so that looking never gets in the way of a process
+// that wants it.
+//
+// It is a lock of an open file description (F_OFD_SETLK), which belongs to one
+// Acquire and not to the whole process as POSIX locks do.
+package filelock
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrHeld is returned by Acquire while another holder has the lock.
+var ErrHeld = errors.New("the lock is held")
+
+// Lock is a lock that is held.
+type Lock struct{ file *os.File }
+
+func whole(kind int16) *unix.Flock_t { return &unix.Flock_t{Type: kind, Whence: io.SeekStart} }
+
+// Acquire takes the lock on path until Release or the end of this process, and
+// writes the process id into the file, which it creates. ErrHeld when somebody
+// else has it.
+func Acquire(path string) (*Lock, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK)); err != nil {
+		file.Close()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+			return nil, ErrHeld
+		}
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	if err = file.Truncate(0); err == nil {
+		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("write lock: %w", err)
+	}
+	return &Lock{file: file}, nil
+}
+
+// Release gives the lock back; a second call does nothing.
+func (l *Lock) Release() {
+	// Unlocked by name, since a child between fork and exec shares the description.
+	if err := unix.FcntlFlock(l.file.Fd(), unix.F_OFD_SETLK, whole(unix.F_UNLCK)); err == nil {
+		l.file.Close()
+	}
+}
+
+// Held reports whether somebody holds the lock on path now.
+func Held(path string) bool {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	query := whole(unix.F_WRLCK)
+	return unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, query) == nil && query.Type != unix.F_UNLCK
+}
+
+// Holder returns the process id of the holder, 0 when the lock is free.
+func Holder(path string) int {
+	if !Held(path) {
+		return 0
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}

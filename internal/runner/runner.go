@@ -1,0 +1,331 @@
+// Package runner is what runs beside the user's code: it takes an execution from
+// its spool, starts the worker, makes the call, and writes the journal. It needs
+// no server and no database, so a server may be killed and come back meanwhile.
+//
+// A runner ends in one of these ways, each told by the journal's end record:
+// the call was answered (completed or error), the worker died (error, with its
+// exit status or signal), it was asked to stop (aborted when the server asked,
+// which the note "abort" tells). A runner that is killed writes no end record;
+// who finds its lock free knows.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/internal/code"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/env"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/kind"
+	"github.com/millrace/millrace/internal/limits"
+	"github.com/millrace/millrace/internal/spool"
+	"github.com/millrace/millrace/internal/worker"
+)
+
+// Options configure one run of a spool.
+type Options struct {
+	Logger *slog.Logger
+	// Worker is a worker process that was started ahead of the launch, with its
+	// output going to Output; nil starts one.
+	Worker *worker.Worker
+	Output *os.File
+	// Observe, if any, sees every record as it is written to the journal.
+	Observe func(t string, body document.Object)
+	// Sync makes the journal and the log durable against a loss of power at the end.
+	Sync bool
+}
+
+// Run executes the spool's launch to its end and returns the outcome. ctx ends it
+// early. Errors are those of the runner itself: spool.ErrHeld when another runner
+// has it, fault.CodeConflict when it has begun before.
+func Run(ctx context.Context, dir spool.Dir, options Options) (spool.Outcome, error) {
+	lock, err := dir.Acquire()
+	if err != nil {
+		return spool.Outcome{}, err
+	}
+	defer lock.Release()
+	return RunHeld(ctx, dir, options)
+}
+
+// RunHeld is Run for a caller that holds the spool's lock.
+func RunHeld(ctx context.Context, dir spool.Dir, options Options) (spool.Outcome, error) {
+	launch, err := dir.Launch()
+	if err != nil {
+		return spool.Outcome{}, err
+	}
+	if err := dir.Begin(); err != nil {
+		return spool.Outcome{}, err
+	}
+	journal, err := dir.OpenJournal()
+	if err != nil {
+		return spool.Outcome{}, err
+	}
+	defer journal.Close()
+	r := &runner{Options: options, dir: dir, launch: launch, journal: journal}
+	outcome := r.execute(ctx)
+	if err := dir.Note("clean", "1"); err != nil {
+		r.Logger.Error("note clean", "error", err)
+	}
+	if err := r.write("end", outcome.Body()); err != nil {
+		return outcome, err
+	}
+	if options.Sync {
+		return outcome, journal.Sync()
+	}
+	return outcome, nil
+}
+
+type runner struct {
+	Options
+	dir     spool.Dir
+	launch  spool.Launch
+	journal *spool.Journal
+	group   *limits.Group
+}
+
+func (r *runner) write(t string, body document.Object) error {
+	if err := r.journal.Append(t, body); err != nil {
+		return err
+	}
+	if r.Observe != nil {
+		r.Observe(t, body)
+	}
+	return nil
+}
+
+// execute never fails: whatever goes wrong becomes the outcome.
+func (r *runner) execute(ctx context.Context) spool.Outcome {
+	if err := r.unpack(); err != nil {
+		return failed("code", err)
+	}
+	output := r.Output
+	if output == nil {
+		var err error
+		if output, err = os.OpenFile(r.dir.Log(), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600); err != nil {
+			return failed("start", fmt.Errorf("open log: %w", err))
+		}
+		defer output.Close()
+	}
+	group, err := limits.Create(r.launch.Execution, limits.Limits{CPU: r.launch.Limits.CPU, Memory: r.launch.Limits.Memory, Pids: r.launch.Limits.Pids})
+	if err != nil {
+		return failed("limits", err)
+	}
+	r.group = group
+	defer func() {
+		kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		if err := errors.Join(group.Kill(kill), group.Close()); err != nil {
+			r.Logger.Error("end limits group", "execution", r.launch.Execution, "error", err)
+		}
+	}()
+	if path := group.Path(); path != "" {
+		if err := r.dir.Note("group", path); err != nil {
+			return failed("limits", err)
+		}
+	}
+	lease, err := env.Use(r.launch.VirtualEnv) // until then nobody prunes it
+	if err != nil {
+		return failed("environment", err)
+	}
+	defer lease.Close() //nolint:errcheck // it ends with this process in any case
+	process, call, err := r.start(ctx, output)
+	if err != nil {
+		return failed("start", err)
+	}
+	defer process.Kill() //nolint:errcheck // gone already in all but the paths of failure
+	watched, stop := r.watch(ctx, output)
+	defer stop()
+	host, _ := os.Hostname()
+	document.Set(r.launch.Run, host, "metadata", "labels", "host")
+	if err := r.write("started", document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}); err != nil {
+		return failed("journal", err)
+	}
+	if call == nil {
+		return r.command(watched, process)
+	}
+	return r.call(watched, call)
+}
+
+func failed(reason string, err error) spool.Outcome {
+	text := fault.Message(err)
+	if fault.CodeOf(err) == fault.CodeInternal {
+		text = err.Error()
+	}
+	return spool.Outcome{State: "error", Reason: reason, Error: text}
+}
+
+// applied says which limits hold and by which means, for the run's status.
+func (r *runner) applied() document.Object {
+	applied := r.group.Applied()
+	out := document.Object{"mechanism": applied.Mechanism}
+	if applied.CPU > 0 {
+		out["cpu"] = applied.CPU
+	}
+	if applied.Memory > 0 {
+		out["memory"] = applied.Memory
+	}
+	if applied.Pids > 0 {
+		out["pids"] = applied.Pids
+	}
+	if len(applied.Unenforced) > 0 {
+		out["unenforced"] = applied.Unenforced
+	}
+	return out
+}
+
+// unpack extracts the bundle of a folder's code.
+func (r *runner) unpack() error {
+	if r.launch.Bundle == "" {
+		return nil
+	}
+	folder := filepath.Join(r.dir.Path, "code")
+	if err := code.Extract(r.launch.Bundle, folder); err != nil {
+		return err
+	}
+	r.launch.Folder = folder
+	return nil
+}
+
+// start brings up the process, inside the limits, before it can touch user code.
+// The worker is nil for a plain program.
+func (r *runner) start(ctx context.Context, output *os.File) (*worker.Process, *worker.Worker, error) {
+	if r.launch.Mode == spool.ModeCommand {
+		argv, env := r.argv(), append(os.Environ(), r.environment()...)
+		if !filepath.IsAbs(argv[0]) && strings.Contains(argv[0], "/") {
+			argv[0] = filepath.Join(r.workdir(), argv[0])
+		}
+		process, err := worker.StartCommand(ctx, worker.Command{
+			Argv: r.group.Wrap(argv), Env: env, Dir: r.workdir(), Stdout: output, Stderr: output,
+		})
+		return process, nil, err
+	}
+	w := r.Worker
+	if w == nil {
+		var err error
+		w, err = worker.Start(ctx, worker.Spec{
+			Interpreter: r.launch.Python, RuntimeDir: r.launch.Runtime, Env: append(os.Environ(), r.interpreterEnvironment()...),
+			Stdout: output, Stderr: output, Logger: r.Logger,
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := r.group.Add(w.PID()); err != nil {
+		return nil, nil, errors.Join(err, w.Kill())
+	}
+	return w.Process, w, nil
+}
+
+// interpreterEnvironment is what has to be set before an interpreter starts.
+func (r *runner) interpreterEnvironment() []string {
+	var out []string
+	for _, entry := range r.launch.Env {
+		if strings.HasPrefix(entry, "PYTHON") && !strings.HasPrefix(entry, "PYTHONPATH=") {
+			out = append(out, entry)
+		}
+	}
+	return out
+}
+
+func (r *runner) workdir() string {
+	base := r.dir.Work()
+	if r.launch.Folder != "" {
+		base = r.launch.Folder
+	}
+	switch {
+	case r.launch.Workdir == "":
+		return base
+	case filepath.IsAbs(r.launch.Workdir):
+		return r.launch.Workdir
+	}
+	return filepath.Join(base, r.launch.Workdir)
+}
+
+// file is the absolute path of the code file.
+func (r *runner) file() string {
+	switch {
+	case r.launch.File == "" || filepath.IsAbs(r.launch.File):
+		return r.launch.File
+	case strings.HasPrefix(r.launch.File, "code/"):
+		return filepath.Join(r.dir.Path, r.launch.File)
+	}
+	return filepath.Join(r.workdir(), r.launch.File)
+}
+
+func (r *runner) argv() []string {
+	argv := make([]string, len(r.launch.Command))
+	for i, word := range r.launch.Command {
+		argv[i] = strings.ReplaceAll(word, kind.CodeFile, r.file())
+	}
+	return argv
+}
+
+const maxVariable = 120 << 10
+
+// environment is what an execution sees on top of the runner's own environment.
+func (r *runner) environment() []string {
+	env := []string{
+		"MLRUN_META_TMPFILE=" + r.metaFile(),
+		"MLRUN_DEFAULT_PROJECT=" + r.launch.Project,
+		"MLRUN_ACTIVE_PROJECT=" + r.launch.Project,
+	}
+	// A longer value could not be passed on to a program by the kernel.
+	if config := document.Encode(r.launch.Run); len(config) < maxVariable {
+		env = append(env, "MLRUN_EXEC_CONFIG="+string(config))
+	}
+	if len(r.launch.GPUs) > 0 {
+		env = append(env, "CUDA_VISIBLE_DEVICES="+strings.Join(r.launch.GPUs, ","))
+	}
+	return append(env, r.launch.Env...)
+}
+
+func (r *runner) metaFile() string { return filepath.Join(r.dir.Path, "meta.json") }
+
+// Why a runner ends its worker itself.
+var (
+	errLogFull = errors.New("log limit")
+	errTimeout = errors.New("timeout")
+)
+
+// watch returns a context that ends when the time of the execution is over or its
+// log grows over the limit; stop ends the watching and waits for it.
+func (r *runner) watch(ctx context.Context, output *os.File) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if r.launch.LogLimit <= 0 && r.launch.Timeout <= 0 {
+		return ctx, func() { cancel(nil) }
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		var timeout <-chan time.Time
+		if r.launch.Timeout > 0 {
+			timer := time.NewTimer(r.launch.Timeout)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-timeout:
+				cancel(errTimeout)
+				return
+			case <-ticker.C:
+				if info, err := output.Stat(); err == nil && r.launch.LogLimit > 0 && info.Size() > r.launch.LogLimit {
+					cancel(errLogFull)
+					return
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-done }
+}

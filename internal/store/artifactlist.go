@@ -1,0 +1,226 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+
+	"github.com/millrace/millrace/internal/artifact"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/run"
+)
+
+// ArtifactGet returns the one artifact that the filter names: by key
+// (filter.Name) and any of tag, iteration, tree and uid. The tag latest beside a
+// uid does not select. When iteration 0 is asked for and there is none, it is the
+// best iteration. Of several, the best iteration comes first, then the newest.
+// metadata.tag is the tag asked for, if the artifact has it, and absent when none
+// was. fault.CodeNotFound when nothing matches.
+func (s *Store) ArtifactGet(ctx context.Context, filter ArtifactFilter) (document.Object, error) {
+	return s.read.artifactGet(ctx, filter)
+}
+
+// ArtifactGet is Store.ArtifactGet in a transaction.
+func (tx *Tx) ArtifactGet(_ context.Context, filter ArtifactFilter) (document.Object, error) {
+	return tx.artifactGet(tx.ctx, filter)
+}
+
+func (v view) artifactGet(ctx context.Context, filter ArtifactFilter) (document.Object, error) {
+	tag := filter.Tag
+	if tag == "*" || tag == latest && filter.UID != "" {
+		filter.Tag = ""
+	}
+	doc, id, err := v.artifact(ctx, filter)
+	if err == nil && doc == nil && filter.Iter != nil && *filter.Iter == 0 {
+		filter.Iter, filter.BestOnly = nil, true
+		doc, id, err = v.artifact(ctx, filter)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if doc == nil {
+		return nil, fault.NotFound("Artifact not found: %s", artifactName(filter, tag))
+	}
+	if tag != "" && tag != "*" {
+		var one int
+		tagged, err := v.row(ctx, []any{&one}, `SELECT 1 FROM artifact_tags WHERE artifact_id = ? AND tag = ?`, id, tag)
+		if err != nil {
+			return nil, wrap(err, "read tags")
+		}
+		if tagged {
+			document.Set(doc, tag, "metadata", "tag")
+		}
+	}
+	return doc, nil
+}
+
+// artifactName is how a filter reads in a message.
+func artifactName(f ArtifactFilter, tag string) string {
+	text := clip(f.Project) + "/" + clip(f.Name.Value)
+	if tag != "" {
+		text += ":" + clip(tag)
+	}
+	if f.Tree != "" {
+		text += "@" + clip(f.Tree)
+	}
+	if f.UID != "" {
+		text += ", uid " + clip(f.UID)
+	}
+	return text
+}
+
+// artifact returns nil when nothing matches.
+func (v view) artifact(ctx context.Context, filter ArtifactFilter) (document.Object, int64, error) {
+	c, err := artifactConditions(v.dialect, filter)
+	if err != nil {
+		return nil, 0, err
+	}
+	var (
+		id   int64
+		text []byte
+	)
+	found, err := v.row(ctx, []any{&id, &text}, `SELECT a.id, a.doc FROM artifacts a`+tagJoin(filter)+c.where()+` ORDER BY a.best DESC, a.updated DESC, a.id DESC LIMIT 1`, c.args...)
+	if err != nil || !found {
+		return nil, 0, wrap(err, "read artifact %s", artifactName(filter, filter.Tag))
+	}
+	doc, err := decode(text)
+	return doc, id, err
+}
+
+// tagJoin joins the tags when a filter selects by one.
+func tagJoin(filter ArtifactFilter) string {
+	if filter.Tag == "" || filter.Tag == "*" {
+		return ""
+	}
+	return ` JOIN artifact_tags t ON t.artifact_id = a.id`
+}
+
+func artifactConditions(d *dialect, f ArtifactFilter) (conditions, error) {
+	c := conditions{dialect: d}
+	if f.BestOnly && f.Iter != nil {
+		return c, fault.Invalid("best-iteration and iter can not be combined; give one of them")
+	}
+	if f.Category != "" && len(f.Kinds) > 0 {
+		return c, fault.Invalid("kind and category can not be combined; give one of them")
+	}
+	if f.Project != "*" {
+		c.add("a.project = ?", f.Project)
+	}
+	c.name("a.key", f.Name)
+	if f.Tag != "" && f.Tag != "*" {
+		c.add("t.tag = ?", f.Tag)
+	}
+	c.in("a.kind", f.Kinds)
+	switch f.Category {
+	case "":
+	case artifact.CategoryModel, artifact.CategoryDataset:
+		c.add("a.kind = ?", f.Category)
+	case artifact.CategoryOther:
+		c.add("a.kind NOT IN ('model', 'dataset')")
+	default:
+		return c, fault.Invalid("category %q is unknown; it has to be model, dataset or other", clip(f.Category))
+	}
+	if f.Iter != nil {
+		c.add("a.iter = ?", *f.Iter)
+	}
+	if f.BestOnly {
+		c.add("a.best = 1")
+	}
+	c.equal("a.tree", f.Tree)
+	c.equal("a.uid", f.UID)
+	if f.ProducerURI != "" {
+		// Artifacts that nobody is known to have produced pass.
+		if d.postgres {
+			c.add(`(a.producer_uri = '' OR position(? in a.producer_uri) > 0)`, f.ProducerURI)
+		} else {
+			c.add("(a.producer_uri = '' OR instr(a.producer_uri, ?) > 0)", f.ProducerURI)
+		}
+	}
+	c.between("a.updated", f.Since, f.Until)
+	c.labels("a", f.Labels)
+	return c, nil
+}
+
+// ArtifactList returns one element for each artifact and tag that match, newest
+// first; metadata.tag is null for an artifact without tags. more says whether a
+// page follows.
+func (s *Store) ArtifactList(ctx context.Context, filter ArtifactFilter) ([]document.Object, bool, error) {
+	return s.read.artifactList(ctx, filter)
+}
+
+func (v view) artifactList(ctx context.Context, filter ArtifactFilter) (items []document.Object, more bool, err error) {
+	c, err := artifactConditions(v.dialect, filter)
+	if err != nil {
+		return nil, false, err
+	}
+	limit, args := window(filter.Page, filter.Limit)
+	err = v.each(ctx, func(rows *sql.Rows) error {
+		var (
+			text sql.RawBytes
+			tag  sql.NullString
+		)
+		if err := rows.Scan(&text, &tag); err != nil {
+			return err
+		}
+		doc, err := decode(text)
+		if err != nil {
+			return err
+		}
+		document.Set(doc, nil, "metadata", "tag")
+		if tag.Valid {
+			document.Set(doc, tag.String, "metadata", "tag")
+		}
+		items = append(items, doc)
+		return nil
+	}, `SELECT a.doc, t.tag FROM artifacts a LEFT JOIN artifact_tags t ON t.artifact_id = a.id`+c.where()+` ORDER BY a.updated DESC, a.id DESC, t.tag`+limit, append(c.args, args...)...)
+	items, more = cut(items, filter.Page)
+	return items, more, wrap(err, "list artifacts")
+}
+
+// ArtifactsOfRun returns what a run produced, one element for each tag: for a run
+// the artifacts that are the best of their iterations, for an iteration its own.
+// The artifacts of a step of a workflow belong to the workflow; they are found by
+// the addresses in the run. A run that does not exist has none.
+func (s *Store) ArtifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error) {
+	row, err := s.read.run(ctx, key, "")
+	if err != nil || row.doc == nil {
+		return nil, err
+	}
+	if document.String(row.doc, "metadata", "labels", "workflow") != "" {
+		return s.artifactsByURI(ctx, key.Project, document.Strings(row.doc, "status", "artifact_uris"))
+	}
+	filter := ArtifactFilter{Project: key.Project, Tree: key.UID, BestOnly: true}
+	if key.Iter > 0 {
+		filter.BestOnly, filter.Iter = false, &key.Iter
+	}
+	list, _, err := s.read.artifactList(ctx, filter)
+	return list, err
+}
+
+func (s *Store) artifactsByURI(ctx context.Context, project string, uris map[string]string) ([]document.Object, error) {
+	var out []document.Object
+	for _, text := range uris {
+		uri, err := artifact.ParseURI(text)
+		if err != nil {
+			continue // written by a client; it addresses nothing here
+		}
+		if uri.Project == "" {
+			uri.Project = project
+		}
+		filter := ArtifactFilter{Project: uri.Project, Name: NameFilter{Value: uri.Key}, Tree: uri.Tree, Tag: uri.Tag}
+		if uri.HasIter {
+			filter.Iter = &uri.Iter
+		}
+		list, _, err := s.read.artifactList(ctx, filter)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, list...)
+	}
+	slices.SortStableFunc(out, func(a, b document.Object) int {
+		return cmp.Compare(artifact.Key(a), artifact.Key(b))
+	})
+	return out, nil
+}

@@ -1,0 +1,168 @@
+// Package sdk runs the stock mlrun package, unmodified and from the package
+// index, against a started server: the flows in flows/ are what its users do
+// (spec: set_environment, projects, functions, local runs, jobs, lists), each
+// with two releases of the package.
+package sdk
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/test/harness"
+	"github.com/millrace/millrace/test/pyenv"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// release is a pinned release of the package and the interpreters it installs on.
+type release struct {
+	version string
+	pythons []string
+	// extra holds back dependencies whose newest release the pinned one cannot use.
+	extra []string
+}
+
+var releases = []release{
+	{version: "1.12.1", pythons: []string{"3.11"}},
+	{version: "1.7.2", pythons: []string{"3.9", "3.10", "3.11"}},
+}
+
+// flows are the modules in flows/. Those with inside execute code that imports
+// mlrun in the server's runs, so the server's default interpreter must have it.
+var flows = []struct {
+	module string
+	inside bool
+}{
+	{module: "flow_connect"},
+	{module: "flow_projects"},
+	{module: "flow_functions"},
+	{module: "flow_local_runs"},
+	{module: "flow_remote_jobs"},
+	{module: "flow_lists"},
+	{module: "flow_same_objects"},
+	{module: "flow_inside", inside: true},
+}
+
+const (
+	installTime = 20 * time.Minute
+	flowTime    = 10 * time.Minute
+)
+
+func TestSDK(t *testing.T) {
+	for _, release := range releases {
+		t.Run(release.version, func(t *testing.T) {
+			t.Parallel()
+			python := install(t, release)
+			plain := harness.StartServer(t)
+			inside := harness.StartServer(t, "--python", python)
+			for _, flow := range flows {
+				t.Run(flow.module, func(t *testing.T) {
+					server := plain
+					if flow.inside {
+						server = inside
+					}
+					run(t, python, flow.module, server)
+				})
+			}
+		})
+	}
+}
+
+// install returns the Python of an environment with the release. Only a machine
+// without a package index, or without a fitting interpreter, may skip.
+func install(t *testing.T, r release) string {
+	t.Helper()
+	python, ok := pyenv.Find(r.pythons...)
+	if !ok {
+		harness.Skip(t, "mlrun %s needs Python %s, and none of them is here", r.version, strings.Join(r.pythons, " or "))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), installTime)
+	defer cancel()
+	bin, err := pyenv.Venv(ctx, python, append([]string{"mlrun==" + r.version}, r.extra...)...)
+	if err == nil {
+		return bin
+	}
+	if ok, said := pyenv.IndexAnswers(t.Context(), python); !ok {
+		harness.Skip(t, "no package index answers: %s", said)
+	}
+	t.Fatalf("mlrun %s does not install: %v", r.version, err)
+	return ""
+}
+
+// record is one line of what flows/flow.py reports.
+type record struct {
+	Test    string `json:"test"`
+	Outcome string `json:"outcome"` // pass, fail or skip
+	Text    string `json:"text"`
+}
+
+// run executes one flow module and turns each of its tests into a subtest.
+func run(t *testing.T, python, module string, server *harness.Server) {
+	ctx, cancel := context.WithTimeout(t.Context(), flowTime)
+	defer cancel()
+	reports, reporter, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reports.Close()
+	work := t.TempDir()
+	cmd := exec.CommandContext(ctx, python, "-W", "ignore", filepath.Join(harness.Root(), "test", "sdk", "flows", "flow.py"), module)
+	cmd.Dir = work
+	cmd.Env = append(os.Environ(),
+		"MILLRACE_URL="+server.URL, "MILLRACE_BINARY="+harness.Binary(t), "MILLRACE_DATA_DIR="+filepath.Join(work, "data"),
+		"HOME="+work, "PYTHONDONTWRITEBYTECODE=1", "MLRUN_DBPATH=")
+	cmd.ExtraFiles = []*os.File{reporter}
+	cmd.WaitDelay = 10 * time.Second
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(errors.Join(err, reporter.Close()))
+	}
+	_ = reporter.Close()
+	count, failed := 0, 0
+	lines := bufio.NewScanner(reports)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var r record
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			t.Fatalf("report %q: %v", lines.Text(), err)
+		}
+		count++
+		t.Run(r.Test, func(t *testing.T) {
+			switch r.Outcome {
+			case "pass":
+			case "skip":
+				harness.Skip(t, "%s", r.Text)
+			default:
+				failed++
+				t.Error(r.Text)
+			}
+		})
+	}
+	err = cmd.Wait()
+	if ctx.Err() != nil {
+		t.Errorf("the flow was not over after %v", flowTime)
+	}
+	if count == 0 {
+		t.Error("the flow ran no test")
+	}
+	if err != nil && failed == 0 {
+		t.Errorf("the flow ended with %v without a failed test", err)
+	}
+	if t.Failed() {
+		text := output.String()
+		if len(text) > 30000 {
+			text = "[…] " + text[len(text)-30000:]
+		}
+		t.Logf("what the flow printed:\n%s", text)
+	}
+}
