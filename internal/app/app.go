@@ -59,6 +59,7 @@ type App struct {
 	preparer *local.Preparer
 	devices  *gpu.Allocator
 	builds   *builds
+	envs     *env.Manager
 	api      *api.Server
 	teardown []func() error
 }
@@ -103,6 +104,7 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.envs = envs
 	a.teardown = append(a.teardown, envs.Close)
 	runtimeDir, err := worker.Unpack(filepath.Join(a.dir, "runtime"))
 	if err != nil {
@@ -189,6 +191,11 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 		return err
 	}
 	a.control.Start(ctx)
+	var chores sync.WaitGroup
+	defer chores.Wait()
+	choresCtx, endChores := context.WithCancel(ctx)
+	defer endChores()
+	chores.Go(func() { a.prune(choresCtx) })
 	server := &http.Server{
 		Handler: a.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog:    slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
@@ -227,4 +234,27 @@ func reachable(addr net.Addr) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// How long environments that nobody uses are kept, and how large all may be.
+const (
+	pruneEvery = time.Hour
+	pruneAge   = 30 * 24 * time.Hour
+	pruneBytes = 50 << 30
+)
+
+// prune removes environments that nobody has used for long, until ctx ends.
+func (a *App) prune(ctx context.Context) {
+	ticker := time.NewTicker(pruneEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if _, err := a.envs.Prune(ctx, env.PrunePolicy{MaxAge: pruneAge, MaxBytes: pruneBytes}); err != nil && ctx.Err() == nil {
+				a.options.Logger.ErrorContext(ctx, "prune environments", "error", err)
+			}
+		}
+	}
 }

@@ -191,12 +191,8 @@ func (w *watcher) advance(ctx context.Context) (done, news bool, err error) {
 		}
 		return true, true, w.finish(ctx, w.id, lost)
 	case state == Gone:
-		outcome := lost
-		if e.Outcome != nil {
-			outcome = spool.Record{Body: e.Outcome}.Outcome()
-		}
 		w.Backend.Clean(w.id)
-		return true, true, w.finish(ctx, w.id, outcome)
+		return true, true, w.finish(ctx, w.id, told(e))
 	}
 	if !e.Abort {
 		// the runner keeps this limit itself; here it is for one that hangs
@@ -219,6 +215,14 @@ func (w *watcher) advance(ctx context.Context) (done, news bool, err error) {
 var lost = spool.Outcome{
 	State: "error", Reason: "lost",
 	Error: "the runner of this run was killed before the run ended; what it reported until then is kept, start the run again or give the function spec.retry",
+}
+
+// told is the outcome that an execution's runner told, lost when it could not.
+func told(e store.Execution) spool.Outcome {
+	if document.String(e.Outcome, "state") == "" {
+		return lost
+	}
+	return spool.Record{Body: e.Outcome}.Outcome()
 }
 
 func (c *Control) requeue(ctx context.Context, id string) error {

@@ -196,6 +196,15 @@ func (b *Backend) Remove(id string) error {
 	return spool.Of(b.root, id).Remove()
 }
 
+// Held implements control.Backend.
+func (b *Backend) Held(id string) []string {
+	launch, err := spool.Of(b.root, id).Launch()
+	if err != nil {
+		return nil // it has no spool yet, hence no devices
+	}
+	return launch.GPUs
+}
+
 // Changed implements control.Backend: it tells the end of runners that this
 // process started; others are found by looking.
 func (b *Backend) Changed(id string) <-chan struct{} {

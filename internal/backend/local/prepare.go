@@ -119,7 +119,7 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 	if err != nil {
 		return launch, err
 	}
-	launch.Python = environment.Python
+	launch.Python, launch.VirtualEnv = environment.Python, environment.Path
 	launch.Env = append(slices.Clip(launch.Env), "VIRTUAL_ENV="+environment.Path, "PATH="+environment.Path+"/bin:"+path(launch.Env))
 	return launch, nil
 }
