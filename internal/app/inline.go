@@ -48,7 +48,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	r := &inline{
 		App: a, key: run.Key{Project: accepted.Execution.Project, UID: accepted.Execution.UID}, observer: observer,
-		abort: request.Abort, ahead: ahead, standalone: true,
+		abort: request.Abort, kill: ctx.Done(), ahead: ahead, standalone: true,
 	}
 	if err := r.first(ctx, accepted, request.Detach); err != nil {
 		return cli.RunResult{}, err
@@ -100,6 +100,7 @@ type inline struct {
 	key        run.Key
 	observer   cli.Observer
 	abort      <-chan struct{}
+	kill       <-chan struct{} // nil: never
 	ahead      *ahead
 	standalone bool
 }
@@ -213,7 +214,7 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
 	tail := r.tail(dir.Log())
 	output := r.ahead.file()
-	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take()}
+	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill}
 	if options.Worker != nil {
 		options.Output = output
 	}
