@@ -179,12 +179,12 @@ var errAborted = errors.New("aborted by its user")
 
 func (r *inline) launch(ctx context.Context, e store.Execution, plan *kind.Plan, runDoc document.Object) (spool.Launch, error) {
 	began := false
-	launch, err := r.preparer.Launch(ctx, e, plan, runDoc, func(line string) {
+	launch, err := r.preparer.Launch(ctx, e, plan, runDoc, func(step control.Step) {
 		if !began {
 			began = true
 			r.observer.Phase(cli.PhaseChange{Phase: cli.PhasePreparing, Attempt: e.Attempt})
 		}
-		r.observer.Progress(cli.Progress{Text: line})
+		r.observer.Progress(cli.Progress(step))
 	})
 	launch.Standalone = r.standalone
 	if n := plan.GPUs; n > 0 && err == nil {
@@ -277,7 +277,7 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 		_, err := r.control.Abort(after, r.key, document.Object{"status.status_text": "aborted by its user"})
 		return e.ID, errors.Join(err, r.control.StopRun(after, r.key))
 	}
-	launch, files, err := r.preparer.Prepare(ctx, e, func(line string) { r.observer.Progress(cli.Progress{Text: line}) })
+	launch, files, err := r.preparer.Prepare(ctx, e, func(step control.Step) { r.observer.Progress(cli.Progress(step)) })
 	if err != nil {
 		return e.ID, r.control.Unprepared(context.WithoutCancel(ctx), e.ID, err)
 	}
