@@ -60,7 +60,7 @@ type App struct {
 	devices  *gpu.Allocator
 	builds   *builds
 	envs     *env.Manager
-	api      *api.Server
+	api      func() *api.Server
 	teardown []func() error
 }
 
@@ -122,11 +122,16 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
-	a.api = api.New(api.Options{
-		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: options.url,
-		Token: options.Token, Logger: a.options.Logger,
-	})
+	a.api = sync.OnceValue(a.newAPI)
 	return a, nil
+}
+
+// newAPI makes the API, which most commands on a data directory do not need.
+func (a *App) newAPI() *api.Server {
+	return api.New(api.Options{
+		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
+		Token: a.options.Token, Logger: a.options.Logger,
+	})
 }
 
 // Close stops the control loop and closes the store. Living executions go on.
@@ -145,8 +150,16 @@ func (a *App) Close() error {
 	return errors.Join(errs...)
 }
 
+// leave ends what runs in this process and leaves the store as it is, for a
+// process that exits now: its commits are durable, and closing an embedded
+// database would only tidy up, which takes as long as a whole run.
+func (a *App) leave() {
+	a.control.Stop()
+	a.backend.Close()
+}
+
 // Handler is the API of this system, for clients in the same process.
-func (a *App) Handler() http.Handler { return a.api }
+func (a *App) Handler() http.Handler { return a.api() }
 
 // Recover applies what runners have reported while no server was running, and
 // ends the executions whose runner is gone.
@@ -197,7 +210,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	defer endChores()
 	chores.Go(func() { a.prune(choresCtx) })
 	server := &http.Server{
-		Handler: a.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
+		Handler: a.api(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog:    slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
@@ -211,7 +224,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	a.api.Drain()
+	a.api().Drain()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if shutdown := server.Shutdown(stop); shutdown != nil {

@@ -32,7 +32,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	if err != nil {
 		return cli.RunResult{}, err
 	}
-	defer a.Close()
+	defer a.leave()
 	if err := a.ensureProject(ctx, request); err != nil {
 		return cli.RunResult{}, err
 	}
@@ -48,7 +48,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	r := &inline{
 		App: a, key: run.Key{Project: accepted.Execution.Project, UID: accepted.Execution.UID}, observer: observer,
-		abort: request.Abort, ahead: ahead, standalone: true,
+		abort: request.Abort, kill: ctx.Done(), ahead: ahead, standalone: true,
 	}
 	if err := r.first(ctx, accepted, request.Detach); err != nil {
 		return cli.RunResult{}, err
@@ -100,6 +100,7 @@ type inline struct {
 	key        run.Key
 	observer   cli.Observer
 	abort      <-chan struct{}
+	kill       <-chan struct{} // nil: never
 	ahead      *ahead
 	standalone bool
 }
@@ -178,12 +179,12 @@ var errAborted = errors.New("aborted by its user")
 
 func (r *inline) launch(ctx context.Context, e store.Execution, plan *kind.Plan, runDoc document.Object) (spool.Launch, error) {
 	began := false
-	launch, err := r.preparer.Launch(ctx, e, plan, runDoc, func(line string) {
+	launch, err := r.preparer.Launch(ctx, e, plan, runDoc, func(step control.Step) {
 		if !began {
 			began = true
 			r.observer.Phase(cli.PhaseChange{Phase: cli.PhasePreparing, Attempt: e.Attempt})
 		}
-		r.observer.Progress(cli.Progress{Text: line})
+		r.observer.Progress(cli.Progress(step))
 	})
 	launch.Standalone = r.standalone
 	if n := plan.GPUs; n > 0 && err == nil {
@@ -213,7 +214,7 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
 	tail := r.tail(dir.Log())
 	output := r.ahead.file()
-	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take()}
+	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill}
 	if options.Worker != nil {
 		options.Output = output
 	}
@@ -276,7 +277,7 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 		_, err := r.control.Abort(after, r.key, document.Object{"status.status_text": "aborted by its user"})
 		return e.ID, errors.Join(err, r.control.StopRun(after, r.key))
 	}
-	launch, files, err := r.preparer.Prepare(ctx, e, func(line string) { r.observer.Progress(cli.Progress{Text: line}) })
+	launch, files, err := r.preparer.Prepare(ctx, e, func(step control.Step) { r.observer.Progress(cli.Progress(step)) })
 	if err != nil {
 		return e.ID, r.control.Unprepared(context.WithoutCancel(ctx), e.ID, err)
 	}

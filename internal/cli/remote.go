@@ -124,14 +124,6 @@ var phases = map[run.State]Phase{
 
 // tell passes on what has changed in the run's document.
 func (f *follower) tell(doc document.Object) {
-	state := run.State(document.String(doc, "status", "state"))
-	text := document.String(doc, "status", "status_text")
-	if phase, ok := phases[state]; ok && (f.attempt == 0 || state != f.state || text != f.text) {
-		attempt, _ := document.Int(doc, "status", "retry_count")
-		f.attempt = int(attempt) + 1
-		f.observer.Phase(PhaseChange{Phase: phase, Attempt: f.attempt, Text: text})
-		f.state, f.text = state, text
-	}
 	results := document.Map(doc, "status", "results")
 	fresh := document.Object{}
 	for key, value := range results {
@@ -142,5 +134,13 @@ func (f *follower) tell(doc document.Object) {
 	if len(fresh) > 0 {
 		f.results = maps.Clone(results)
 		f.observer.Results(0, fresh)
+	}
+	state := run.State(document.String(doc, "status", "state"))
+	text := document.String(doc, "status", "status_text")
+	if phase, ok := phases[state]; ok && (f.attempt == 0 || state != f.state || text != f.text) {
+		attempt, _ := document.Int(doc, "status", "retry_count")
+		f.attempt = int(attempt) + 1
+		f.observer.Phase(PhaseChange{Phase: phase, Attempt: f.attempt, Text: text})
+		f.state, f.text = state, text
 	}
 }

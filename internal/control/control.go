@@ -24,6 +24,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -69,10 +70,24 @@ const (
 
 // Preparer makes ready what a launch needs: interpreter, environment, code.
 type Preparer interface {
-	// Prepare returns the launch of an execution. progress receives short lines
-	// for the run's log and status; it may be called from other goroutines until
-	// Prepare returns. Errors are the run's errors.
-	Prepare(ctx context.Context, execution store.Execution, progress func(line string)) (spool.Launch, map[string][]byte, error)
+	// Prepare returns the launch of an execution. progress is told what is done; it
+	// may be called from other goroutines until Prepare returns. Errors are the
+	// run's errors.
+	Prepare(ctx context.Context, execution store.Execution, progress func(Step)) (spool.Launch, map[string][]byte, error)
+}
+
+// Step is one line about what a preparation does, for the run's log and status.
+type Step struct {
+	Text        string
+	Done, Total int // parts of it, 0 when unknown
+}
+
+// String is the step as one line.
+func (s Step) String() string {
+	if s.Total == 0 {
+		return s.Text
+	}
+	return fmt.Sprintf("%s (%d of %d)", s.Text, s.Done, s.Total)
 }
 
 // Devices hands out GPUs.

@@ -55,10 +55,10 @@ func (c *Control) Unprepared(ctx context.Context, id string, cause error) error 
 
 // progress returns a function that shows what the preparation does: in the run's
 // status, at most a few times a second.
-func (c *Control) progress(ctx context.Context, e store.Execution) func(string) {
+func (c *Control) progress(ctx context.Context, e store.Execution) func(Step) {
 	var last time.Time
 	first := true
-	return func(line string) {
+	return func(step Step) {
 		now := c.Now()
 		if !first && now.Sub(last) < 300*time.Millisecond {
 			return
@@ -74,7 +74,7 @@ func (c *Control) progress(ctx context.Context, e store.Execution) func(string) 
 			c.report(ctx, e, err)
 		}
 		last = now
-		c.report(ctx, e, c.statusText(ctx, e, "pending", line))
+		c.report(ctx, e, c.statusText(ctx, e, "pending", step.String()))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
@@ -68,6 +69,24 @@ func (r *runner) command(ctx context.Context, process *worker.Process) spool.Out
 	}
 }
 
+// terminate asks the process to end and kills it after grace, or when Kill says so.
+func (r *runner) terminate(process *worker.Process, grace time.Duration) (worker.Exit, error) {
+	over := make(chan struct{})
+	var killing sync.WaitGroup
+	killing.Go(func() {
+		select {
+		case <-r.Kill:
+			if err := process.Kill(); err != nil {
+				r.Logger.Error("kill process", "execution", r.launch.Execution, "error", err)
+			}
+		case <-over:
+		}
+	})
+	defer killing.Wait()
+	defer close(over)
+	return process.Terminate(grace)
+}
+
 // ended makes sure that the process is gone, and turns how it ended into an
 // outcome. err is nil when a call was answered or a program ended by itself.
 func (r *runner) ended(ctx context.Context, process *worker.Process, answer worker.Answer, err error) spool.Outcome {
@@ -75,7 +94,7 @@ func (r *runner) ended(ctx context.Context, process *worker.Process, answer work
 	if ctx.Err() != nil && answer.State == "" {
 		grace = r.launch.Grace
 	}
-	exit, terminateErr := process.Terminate(grace)
+	exit, terminateErr := r.terminate(process, grace)
 	if terminateErr != nil {
 		r.Logger.Error("end process", "execution", r.launch.Execution, "error", terminateErr)
 	}

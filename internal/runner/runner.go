@@ -38,6 +38,9 @@ type Options struct {
 	Output *os.File
 	// Observe, if any, sees every record as it is written to the journal.
 	Observe func(t string, body document.Object)
+	// Kill, when it is closed, ends the wait for a process that was asked to end:
+	// it is killed. nil never is.
+	Kill <-chan struct{}
 	// Sync makes the journal and the log durable against a loss of power at the end.
 	Sync bool
 }

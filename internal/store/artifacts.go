@@ -71,7 +71,7 @@ func (tx *Tx) ArtifactPut(_ context.Context, put ArtifactPut) (document.Object, 
 		if tag != latest {
 			tags = append(tags, latest)
 		}
-		id, err = tx.insert(`INSERT INTO artifacts (project, key, uid, kind, tree, iter, best, producer_uri, labels, created, updated, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		id, err = tx.insert(`INSERT INTO artifacts (project, key, uid, kind, tree, iter, best, producer_uri, labels, created, updated, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			put.Project, put.Key, at.UID, kind, at.Tree, at.Iter, flag(at.Iter == 0), producer, labels, tx.now.UnixMicro(), tx.now.UnixMicro(), encode(doc))
 	}
 	if err != nil {

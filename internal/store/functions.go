@@ -70,7 +70,9 @@ func (tx *Tx) FunctionPut(_ context.Context, put FunctionPut) (string, error) {
 	if !put.Versioned {
 		uid = "unversioned-" + tag
 	}
-	id, err := tx.insert(`INSERT INTO functions (project, name, uid, versioned, kind, state, labels, updated, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	var id int64
+	tx.wrote = true
+	_, err = tx.row(tx.ctx, []any{&id}, `INSERT INTO functions (project, name, uid, versioned, kind, state, labels, updated, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (project, name, uid) DO UPDATE SET kind = excluded.kind, state = excluded.state, labels = excluded.labels, updated = excluded.updated, doc = excluded.doc
 		RETURNING id`,
 		put.Project, put.Name, uid, flag(put.Versioned), document.String(doc, "kind"), document.String(doc, "status", "state"),

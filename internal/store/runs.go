@@ -235,7 +235,7 @@ func (tx *Tx) runWrite(key run.Key, old runRow, doc document.Object) error {
 	end, updated, text := micros(run.Time(doc, "status", "end_time")), tx.now.UnixMicro(), encode(doc)
 	switch {
 	case old.doc == nil:
-		now.id, err = tx.insert(`INSERT INTO runs (project, uid, iter, name, state, start_time, updated, end_time, labels, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		now.id, err = tx.insert(`INSERT INTO runs (project, uid, iter, name, state, start_time, updated, end_time, labels, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			key.Project, key.UID, key.Iter, now.name, now.state, now.start, updated, end, labelText(labels), text)
 	case old.start == now.start && old.state == now.state:
 		_, err = tx.exec(`UPDATE runs SET updated = ?, end_time = ?, labels = ?, doc = ? WHERE id = ?`, updated, end, labelText(labels), text, now.id)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -26,8 +27,21 @@ const readers = 4
 
 var sqliteDialect = &dialect{
 	labels:  "json_each(%s.labels)",
-	rewrite: func(query string) string { return query },
+	rewrite: orFail,
 	values:  func(args []any) []any { return args },
+}
+
+// orFail makes a statement that writes keep, when it fails, what it did before. Any
+// failure undoes the whole transaction here, so SQLite need not keep a journal
+// of each statement besides, which costs a tenth of the time of a write.
+func orFail(query string) string {
+	if rest, ok := strings.CutPrefix(query, "INSERT INTO "); ok && !strings.Contains(rest, "ON CONFLICT") {
+		return "INSERT OR FAIL INTO " + rest
+	}
+	if rest, ok := strings.CutPrefix(query, "UPDATE "); ok {
+		return "UPDATE OR FAIL " + rest
+	}
+	return query
 }
 
 // sqliteEngine has one connection that writes, owned by the writer's goroutine,
@@ -60,7 +74,7 @@ func openSQLite(ctx context.Context, opts Options) (engine, error) {
 	}
 	// FULL: a commit is on the disk when it returns. The checkpoint threshold is
 	// larger than the default 1,000 pages so that fewer commits pay for one.
-	write, err := sql.Open("sqlite", dsn("synchronous(FULL)", "foreign_keys(1)", "wal_autocheckpoint(4000)", "cache_size(-16000)"))
+	write, err := sql.Open("sqlite", dsn("synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)", "cache_size(-16000)"))
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -80,6 +94,9 @@ func openSQLite(ctx context.Context, opts Options) (engine, error) {
 // prepareSQLite checks the schema's version and migrates when it has to.
 func prepareSQLite(ctx context.Context, db *sql.DB, path string, clock func() time.Time) (err error) {
 	conn, err := db.Conn(ctx)
+	if foreign(err) {
+		return fault.Invalid("%s is not a database; move it away or name another file", path)
+	}
 	if err != nil {
 		return fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -88,10 +105,6 @@ func prepareSQLite(ctx context.Context, db *sql.DB, path string, clock func() ti
 	current, err := versionOf(ctx, conn)
 	if err == nil && current == len(steps) {
 		return nil
-	}
-	var broken *sqlite.Error
-	if errors.As(err, &broken) && broken.Code() == sqlite3.SQLITE_NOTADB {
-		return fault.Invalid("%s is not a database; move it away or name another file", path)
 	}
 	if err == nil && current > len(steps) {
 		return newer(path, current, len(steps))
@@ -166,6 +179,12 @@ func (e *sqliteEngine) transact(ctx context.Context, fn func(*Tx) error) error {
 func (e *sqliteEngine) close() error {
 	e.once.Do(func() { e.err = errors.Join(e.writer.stop(), e.cache.close(), e.pool.Close()) })
 	return e.err
+}
+
+// foreign reports whether the file is not one of SQLite's.
+func foreign(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_NOTADB
 }
 
 // sqliteBusy reports whether another process is in the way for now.

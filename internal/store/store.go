@@ -131,19 +131,30 @@ type dialect struct {
 
 // exec runs a statement that writes and returns how many rows it touched.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
-	tx.wrote = true
-	result, err := tx.q.ExecContext(tx.ctx, tx.dialect.rewrite(query), tx.dialect.values(args)...)
+	result, err := tx.write(query, args)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
 }
 
-// insert runs a statement that ends in RETURNING id.
-func (tx *Tx) insert(query string, args ...any) (id int64, err error) {
+func (tx *Tx) write(query string, args []any) (sql.Result, error) {
 	tx.wrote = true
-	_, err = tx.row(tx.ctx, []any{&id}, query, args...)
-	return id, err
+	return tx.q.ExecContext(tx.ctx, tx.dialect.rewrite(query), tx.dialect.values(args)...)
+}
+
+// insert runs an INSERT of one row and returns its id.
+func (tx *Tx) insert(query string, args ...any) (id int64, err error) {
+	if tx.dialect.postgres {
+		tx.wrote = true
+		_, err = tx.row(tx.ctx, []any{&id}, query+" RETURNING id", args...)
+		return id, err
+	}
+	result, err := tx.write(query, args)
+	if err != nil {
+		return 0, err
+	}
+	return result.LastInsertId()
 }
 
 // row reads the first row of a query into dest and reports whether there was one.
