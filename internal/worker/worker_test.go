@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/worker"
@@ -125,6 +126,36 @@ func TestCall(t *testing.T) {
 	}
 	exit, err := b.worker.Drain(context.Background())
 	if err != nil || !exit.Success() {
+		t.Errorf("Drain = %+v, %v", exit, err)
+	}
+}
+
+// TestClosedDescriptors: user code closes every descriptor it can find, and what
+// the host says to the worker then must neither be lost nor wait for ever.
+func TestClosedDescriptors(t *testing.T) {
+	t.Parallel()
+	b := start(t)
+	code := "import os, time\n\ndef train(context):\n    os.closerange(3, 1000)\n    context.log_result('closed', 1)\n    time.sleep(600)\n"
+	if _, err := b.load(code, "train"); err != nil {
+		t.Fatal(err)
+	}
+	closed, over := make(chan struct{}), make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	go func() {
+		_, err := b.worker.Call(ctx, worker.Call{}, func(worker.Event) error { close(closed); return nil })
+		over <- err
+	}()
+	select {
+	case <-closed:
+	case err := <-over:
+		t.Fatalf("Call = %v before the handler said anything", err)
+	}
+	b.worker.Cancel()
+	if err := <-over; err != nil && ctx.Err() != nil {
+		t.Fatalf("Call = %v; the worker did not hear that it is cancelled", err)
+	}
+	if exit, err := b.worker.Drain(ctx); err != nil {
 		t.Errorf("Drain = %+v, %v", exit, err)
 	}
 }

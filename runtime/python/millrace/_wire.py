@@ -133,15 +133,20 @@ class Pipe:
         self._start = 0
 
     def _read(self, size: int) -> bytes:
+        self._check_read()
+        return posix.read(self._read_fd, size)
+
+    def _check_read(self) -> None:
+        """Open the reading end again if user code closed it."""
         if _identity(self._read_fd) != self._read_id:
             self._read_fd = self._reopen(1, self._read_id, posix.O_RDONLY)
-        return posix.read(self._read_fd, size)
 
     def cancelled(self) -> set[int]:
         """Return the calls whose cancel frames have arrived behind the current frame.
 
         Never blocks. The frames stay in the buffer, where their turn comes.
         """
+        self._check_read()
         posix.set_blocking(self._read_fd, False)
         try:
             while True:
