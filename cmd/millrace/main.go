@@ -23,6 +23,9 @@ var version string
 func main() { os.Exit(run()) }
 
 func run() int {
+	if len(os.Args) > 1 && os.Args[1] != "server" {
+		debug.SetGCPercent(400) // a command ends before collecting its garbage is worth it
+	}
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) { // nohup wants it ignored

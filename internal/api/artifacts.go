@@ -5,7 +5,6 @@ import (
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
-	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/store"
 )
 
@@ -239,28 +238,4 @@ func artifactDeleteMany(c *call) error {
 		return err
 	}
 	return c.silent(204)
-}
-
-func artifactTags(c *call) error {
-	category, err := c.enum("category", "")
-	if err != nil {
-		return err
-	}
-	project := c.path("project")
-	tags, err := c.s.opts.Store.ArtifactTags(c.ctx(), project, category)
-	if err != nil {
-		return err
-	}
-	if tags == nil {
-		tags = []string{}
-	}
-	return c.json(200, document.Object{"project": project, "tags": tags})
-}
-
-// checkTag refuses what cannot be a tag.
-func checkTag(tag string) error {
-	if tag == "" {
-		return fault.Invalid("a tag must be given")
-	}
-	return function.ValidateTag("tag", tag)
 }

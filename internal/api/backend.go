@@ -77,6 +77,11 @@ type Artifacts interface {
 type Tags interface {
 	// ArtifactTags lists the tags in use; category may be "".
 	ArtifactTags(ctx context.Context, project, category string) ([]string, error)
+	// TagAppend gives a tag to the artifacts named, TagReplace takes their others
+	// away as well, TagDelete takes it away. Each returns how many were named.
+	TagAppend(ctx context.Context, project, tag string, ids []store.ArtifactIdentifier) (int, error)
+	TagReplace(ctx context.Context, project, tag string, ids []store.ArtifactIdentifier) (int, error)
+	TagDelete(ctx context.Context, project, tag string, ids []store.ArtifactIdentifier) (int, error)
 }
 
 // Tasks keeps background tasks; project "" means global ones.

@@ -51,11 +51,14 @@ func buildFunction(c *call) error {
 	if built == nil {
 		built = fn
 	}
-	if status.Image != "" {
+	ready := status.State == "ready"
+	if ready && status.Image != "" {
 		document.Set(built, status.Image, "spec", "image")
 	}
-	document.Set(built, status.State, "status", "state")
-	return c.json(200, document.Object{"data": built, "ready": status.State == "ready"})
+	if ready || document.String(built, "status", "state") == "" {
+		document.Set(built, status.State, "status", "state")
+	}
+	return c.json(200, document.Object{"data": built, "ready": ready})
 }
 
 func noRealtime(kind string) error {

@@ -68,7 +68,7 @@ func logGet(c *call) error {
 	if err != nil {
 		return err
 	}
-	state, err := c.logState(key)
+	state, err := c.awaitNews(key, offset, size)
 	if err != nil {
 		return err
 	}
@@ -81,6 +81,50 @@ func logGet(c *call) error {
 	c.startLog()
 	c.copyLog(reader)
 	return nil
+}
+
+// How long a reader of a live log is kept waiting for something new, and how much
+// longer for the end of the run once there is.
+const (
+	newsWait = 2500 * time.Millisecond
+	endWait  = 300 * time.Millisecond
+	newsLook = 20 * time.Millisecond
+)
+
+// awaitNews returns the state to announce with the bytes from offset on. A client
+// that asks for a limited piece asks again and again, seconds apart; while the run
+// is live and there is nothing new it is kept waiting a moment, so that a short
+// run is told in one answer.
+func (c *call) awaitNews(key run.Key, offset, size int64) (run.State, error) {
+	state, err := c.logState(key)
+	if err != nil || size < 0 || state.Terminal() {
+		return state, err
+	}
+	deadline := time.Now().Add(newsWait)
+	ticker := time.NewTicker(newsLook)
+	defer ticker.Stop()
+	news := false
+	for {
+		if !news {
+			length, err := c.s.opts.Logs.Size(c.ctx(), key.Project, key.UID, 0)
+			if err != nil {
+				return state, err
+			}
+			if news = length > offset; news {
+				deadline = time.Now().Add(endWait)
+			}
+		}
+		if state, err = c.logState(key); err != nil || state.Terminal() || time.Now().After(deadline) {
+			return state, err
+		}
+		select {
+		case <-c.ctx().Done():
+			return state, c.ctx().Err()
+		case <-c.s.drained:
+			return state, nil
+		case <-ticker.C:
+		}
+	}
 }
 
 func (c *call) startLog() {

@@ -179,6 +179,9 @@ func artifactRoutes() []*route {
 			takes(nameParam, str("tag", "tag"), str("tree", "producer id"), labelParam, integer("limit", 0, "delete at most this many; 0 means all")), silent(204)),
 		v1("listArtifactTags", "GET", "/projects/{project}/artifact-tags", "Tags in use", artifactTags,
 			takes(enum("category", "group of kinds", "model", "dataset", "other")), answers(200, "TagList")),
+		v1("appendTag", "PUT", "/projects/{project}/tags/{tag}", "Give artifacts a tag", tagAppend, body("TagRequest"), answers(200, "TagAnswer")),
+		v1("replaceTags", "POST", "/projects/{project}/tags/{tag}", "Give artifacts a tag instead of all others", tagReplace, body("TagRequest"), answers(200, "TagAnswer")),
+		v1("deleteTag", "DELETE", "/projects/{project}/tags/{tag}", "Take a tag from artifacts", tagDelete, body("TagRequest"), silent(204)),
 	}
 }
 

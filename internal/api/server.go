@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/millrace/millrace/internal/fault"
@@ -56,7 +57,7 @@ type Server struct {
 	opts     Options
 	mux      *http.ServeMux
 	table    []*route
-	document []byte // the OpenAPI document
+	document func() []byte // the OpenAPI document, made when it is asked for
 	log      *slog.Logger
 	origin   *http.CrossOriginProtection
 	prefix   string // of generated request ids
@@ -98,7 +99,7 @@ func New(opts Options) *Server {
 		}
 	}
 	s.mux.HandleFunc("/", s.unknown)
-	s.document = openAPI(s.table, opts.Version)
+	s.document = sync.OnceValue(func() []byte { return openAPI(s.table, opts.Version) })
 	return s
 }
 

@@ -68,8 +68,14 @@ func (c *call) submission(request document.Object) (Submission, error) {
 	if err != nil {
 		return Submission{}, err
 	}
+	// Our own extension: the command line asks for kinds that the MLRun SDK runs
+	// where it is itself.
+	allowLocal, err := document.Want[bool](request, "millrace", "allow_local")
+	if err != nil {
+		return Submission{}, err
+	}
 	out := Submission{
-		Project: project, Task: task,
+		Project: project, Task: task, AllowLocal: allowLocal,
 		ClientVersion: c.r.Header.Get("X-Mlrun-Client-Version"),
 		PythonVersion: c.r.Header.Get("X-Mlrun-Client-Python-Version"),
 		RemoteUser:    c.r.Header.Get("X-Remote-User"),

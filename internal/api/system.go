@@ -1,7 +1,9 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
@@ -33,7 +35,7 @@ func clientSpec(c *call) error {
 		workflows = c.address() + "/api/v1/pipelines"
 	}
 	spec := document.Object{
-		"version": c.s.opts.Version, "namespace": c.s.opts.Namespace, "artifact_path": c.s.opts.ArtifactPath,
+		"version": c.version(), "namespace": c.s.opts.Namespace, "artifact_path": c.s.opts.ArtifactPath,
 		"api_url": c.address(), "ui_url": "", "kfp_url": workflows, "nuclio_version": "", "remote_host": "",
 		"docker_registry": "", "mpijob_crd_version": "v1", "spark_operator_version": "spark-3",
 		"ce": document.Object{"mode": "", "release": ""}, "calculate_artifact_hash": "True",
@@ -53,6 +55,30 @@ func clientSpec(c *call) error {
 	}
 	return c.json(200, spec)
 }
+
+// version is the MLRun version to tell a client. Clients warn when it is far from
+// their own; between the oldest and the newest that this API was tested with, it
+// is the client's.
+func (c *call) version() string {
+	if c.s.opts.Version != DefaultVersion {
+		return c.s.opts.Version
+	}
+	parts := strings.SplitN(c.r.Header.Get("X-Mlrun-Client-Version"), ".", 3)
+	if len(parts) != 3 || parts[0] != "1" {
+		return DefaultVersion
+	}
+	minor, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return DefaultVersion
+	}
+	return fmt.Sprintf("1.%d.0", min(max(minor, oldestMinor), newestMinor))
+}
+
+// The minor versions of MLRun 1 that this API was tested with.
+const (
+	oldestMinor = 7
+	newestMinor = 12
+)
 
 // clusterizationSpec says that this server is the only one of its kind.
 func clusterizationSpec(c *call) error {
@@ -106,6 +132,6 @@ func migrations(c *call) error {
 
 // openAPIDocument serves the description of this API.
 func openAPIDocument(c *call) error {
-	writeJSON(c.w, http.StatusOK, c.s.document)
+	writeJSON(c.w, http.StatusOK, c.s.document())
 	return nil
 }

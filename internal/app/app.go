@@ -59,7 +59,8 @@ type App struct {
 	preparer *local.Preparer
 	devices  *gpu.Allocator
 	builds   *builds
-	api      *api.Server
+	envs     *env.Manager
+	api      func() *api.Server
 	teardown []func() error
 }
 
@@ -103,6 +104,7 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.envs = envs
 	a.teardown = append(a.teardown, envs.Close)
 	runtimeDir, err := worker.Unpack(filepath.Join(a.dir, "runtime"))
 	if err != nil {
@@ -120,11 +122,16 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
-	a.api = api.New(api.Options{
-		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: options.url,
-		Token: options.Token, Logger: a.options.Logger,
-	})
+	a.api = sync.OnceValue(a.newAPI)
 	return a, nil
+}
+
+// newAPI makes the API, which most commands on a data directory do not need.
+func (a *App) newAPI() *api.Server {
+	return api.New(api.Options{
+		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
+		Token: a.options.Token, Logger: a.options.Logger,
+	})
 }
 
 // Close stops the control loop and closes the store. Living executions go on.
@@ -143,8 +150,16 @@ func (a *App) Close() error {
 	return errors.Join(errs...)
 }
 
+// leave ends what runs in this process and leaves the store as it is, for a
+// process that exits now: its commits are durable, and closing an embedded
+// database would only tidy up, which takes as long as a whole run.
+func (a *App) leave() {
+	a.control.Stop()
+	a.backend.Close()
+}
+
 // Handler is the API of this system, for clients in the same process.
-func (a *App) Handler() http.Handler { return a.api }
+func (a *App) Handler() http.Handler { return a.api() }
 
 // Recover applies what runners have reported while no server was running, and
 // ends the executions whose runner is gone.
@@ -189,8 +204,13 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 		return err
 	}
 	a.control.Start(ctx)
+	var chores sync.WaitGroup
+	defer chores.Wait()
+	choresCtx, endChores := context.WithCancel(ctx)
+	defer endChores()
+	chores.Go(func() { a.prune(choresCtx) })
 	server := &http.Server{
-		Handler: a.api, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
+		Handler: a.api(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog:    slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
@@ -204,7 +224,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	a.api.Drain()
+	a.api().Drain()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	if shutdown := server.Shutdown(stop); shutdown != nil {
@@ -227,4 +247,27 @@ func reachable(addr net.Addr) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// How long environments that nobody uses are kept, and how large all may be.
+const (
+	pruneEvery = time.Hour
+	pruneAge   = 30 * 24 * time.Hour
+	pruneBytes = 50 << 30
+)
+
+// prune removes environments that nobody has used for long, until ctx ends.
+func (a *App) prune(ctx context.Context) {
+	ticker := time.NewTicker(pruneEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if _, err := a.envs.Prune(ctx, env.PrunePolicy{MaxAge: pruneAge, MaxBytes: pruneBytes}); err != nil && ctx.Err() == nil {
+				a.options.Logger.ErrorContext(ctx, "prune environments", "error", err)
+			}
+		}
+	}
 }

@@ -9,9 +9,12 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/cli"
+	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/filelock"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/runner"
@@ -29,10 +32,13 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	if err != nil {
 		return cli.RunResult{}, err
 	}
-	defer a.Close()
+	defer a.leave()
+	if err := a.ensureProject(ctx, request); err != nil {
+		return cli.RunResult{}, err
+	}
 	functionDoc, runDoc, err := a.enrich(ctx, api.Submission{
 		Project: request.Project(), Task: request.Task, Function: request.Function, FunctionURI: request.Reference, AllowLocal: true,
-	})
+	}, request.Overrides)
 	if err != nil {
 		return cli.RunResult{}, err
 	}
@@ -42,13 +48,30 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	r := &inline{
 		App: a, key: run.Key{Project: accepted.Execution.Project, UID: accepted.Execution.UID}, observer: observer,
-		abort: request.Abort, ahead: ahead, standalone: true,
+		abort: request.Abort, kill: ctx.Done(), ahead: ahead, standalone: true,
 	}
 	if err := r.first(ctx, accepted, request.Detach); err != nil {
 		return cli.RunResult{}, err
 	}
 	doc, err := a.result(context.WithoutCancel(ctx), r.key)
 	return cli.RunResult{Run: doc, Detached: request.Detach}, err
+}
+
+// ensureProject creates the project of a run of new code. One whose function is
+// stored in the same project exists, or the function is what is missing.
+func (a *App) ensureProject(ctx context.Context, request cli.RunRequest) error {
+	if request.Reference != "" && function.ParseURI(request.Reference).Project == request.Project() {
+		return nil
+	}
+	_, err := a.store.ProjectGet(ctx, request.Project())
+	if !fault.Is(err, fault.CodeNotFound) {
+		return err
+	}
+	here, err := client.New(client.Options{URL: "http://millrace.invalid", Transport: client.HandlerTransport(a.Handler())})
+	if err != nil {
+		return err
+	}
+	return here.EnsureProject(ctx, request.Project())
 }
 
 // result is the run with its artifacts.
@@ -77,6 +100,7 @@ type inline struct {
 	key        run.Key
 	observer   cli.Observer
 	abort      <-chan struct{}
+	kill       <-chan struct{} // nil: never
 	ahead      *ahead
 	standalone bool
 }
@@ -90,7 +114,7 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	defer stop()
 	launch, err := r.launch(ctx, e, accepted.Plan, accepted.Run)
 	if err != nil {
-		return err
+		return r.unprepared(ctx, accepted, err)
 	}
 	dir, lock, err := r.spool(launch, accepted.Plan.Files, !detach)
 	if err != nil {
@@ -116,6 +140,23 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	return r.follow(ctx, e.ID)
 }
 
+// unprepared writes a run whose first attempt could not be made ready, and ends
+// that attempt, as the loop of a server does.
+func (r *inline) unprepared(ctx context.Context, accepted *control.Accepted, cause error) error {
+	if ctx.Err() != nil {
+		return cause // told to stop before there was a run
+	}
+	stored, err := r.control.Create(ctx, accepted)
+	if err != nil {
+		return errors.Join(err, cause)
+	}
+	r.observer.Created(stored)
+	if err := r.control.Unprepared(ctx, accepted.Execution.ID, cause); err != nil {
+		return err
+	}
+	return r.follow(ctx, accepted.Execution.ID)
+}
+
 // abortable derives a context that the request's abort ends.
 func (r *inline) abortable(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -138,12 +179,12 @@ var errAborted = errors.New("aborted by its user")
 
 func (r *inline) launch(ctx context.Context, e store.Execution, plan *kind.Plan, runDoc document.Object) (spool.Launch, error) {
 	began := false
-	launch, err := r.preparer.Launch(ctx, e, plan, runDoc, func(line string) {
+	launch, err := r.preparer.Launch(ctx, e, plan, runDoc, func(step control.Step) {
 		if !began {
 			began = true
 			r.observer.Phase(cli.PhaseChange{Phase: cli.PhasePreparing, Attempt: e.Attempt})
 		}
-		r.observer.Progress(cli.Progress{Text: line})
+		r.observer.Progress(cli.Progress(step))
 	})
 	launch.Standalone = r.standalone
 	if n := plan.GPUs; n > 0 && err == nil {
@@ -173,7 +214,7 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
 	tail := r.tail(dir.Log())
 	output := r.ahead.file()
-	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take()}
+	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill}
 	if options.Worker != nil {
 		options.Output = output
 	}
@@ -236,9 +277,9 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 		_, err := r.control.Abort(after, r.key, document.Object{"status.status_text": "aborted by its user"})
 		return e.ID, errors.Join(err, r.control.StopRun(after, r.key))
 	}
-	launch, files, err := r.preparer.Prepare(ctx, e, func(line string) { r.observer.Progress(cli.Progress{Text: line}) })
+	launch, files, err := r.preparer.Prepare(ctx, e, func(step control.Step) { r.observer.Progress(cli.Progress(step)) })
 	if err != nil {
-		return "", err
+		return e.ID, r.control.Unprepared(context.WithoutCancel(ctx), e.ID, err)
 	}
 	dir, lock, err := r.spool(launch, files, true)
 	if err != nil {

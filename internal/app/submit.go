@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"os"
+	"os/user"
 	"strings"
 
 	"github.com/google/uuid"
@@ -14,8 +16,9 @@ import (
 )
 
 // enrich completes a request to run a function from the store: the function, when
-// it is only named, and the defaults of its project.
-func (a *App) enrich(ctx context.Context, s api.Submission) (functionDoc, runDoc document.Object, err error) {
+// it is only named, and the defaults of its project. overrides are changes of a
+// named function for this run; nil for none.
+func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.Object) (functionDoc, runDoc document.Object, err error) {
 	uri := function.ParseURI(function.TrimScheme(s.FunctionURI))
 	project := s.Project
 	for _, name := range []string{document.String(s.Task, "metadata", "project"), uri.Project, "default"} {
@@ -38,10 +41,33 @@ func (a *App) enrich(ctx context.Context, s api.Submission) (functionDoc, runDoc
 		if functionDoc, err = a.store.FunctionGet(ctx, uri.Project, uri.Name, uri.Tag, uri.Hash); err != nil {
 			return nil, nil, err
 		}
+		if overrides != nil {
+			if functionDoc, err = submit.Overlay(functionDoc, overrides); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
-	return submit.Enrich(submit.Input{
+	functionDoc, runDoc, err = submit.Enrich(submit.Input{
 		Task: s.Task, Function: functionDoc, Project: stored, ProjectName: project, ArtifactPath: a.options.ArtifactPath,
 		NewUID:     func() string { return strings.ReplaceAll(uuid.NewString(), "-", "") },
 		AllowLocal: s.AllowLocal, ClientVersion: s.ClientVersion, PythonVersion: s.PythonVersion, RemoteUser: s.RemoteUser,
 	})
+	if err == nil && document.String(runDoc, "metadata", "labels", "owner") == "" {
+		document.Set(runDoc, owner(), "metadata", "labels", "owner")
+	}
+	return functionDoc, runDoc, err
+}
+
+// owner is who a run belongs to when its request does not say: the user of this
+// process.
+func owner() string {
+	for _, name := range []string{"V3IO_USERNAME", "LOGNAME", "USER"} {
+		if value := os.Getenv(name); value != "" {
+			return value
+		}
+	}
+	if current, err := user.Current(); err == nil {
+		return current.Username
+	}
+	return "unknown"
 }

@@ -139,7 +139,7 @@ type controller struct{ *App }
 
 // Submit implements api.Controller.
 func (c controller) Submit(ctx context.Context, submission api.Submission) (document.Object, error) {
-	functionDoc, runDoc, err := c.enrich(ctx, submission)
+	functionDoc, runDoc, err := c.enrich(ctx, submission, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -4,20 +4,20 @@ import (
 	"crypto/sha1" //nolint:gosec // the identity of an artifact is defined with SHA-1
 	"encoding/hex"
 	"maps"
-	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // MaxInline is how large a body inside the document may be.
 const MaxInline = 16 << 20
 
 var (
-	keyPattern = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
+	keyPattern = lazyregexp.New(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 	tagPattern = keyPattern
 )
 

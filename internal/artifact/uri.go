@@ -1,12 +1,12 @@
 package artifact
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // URI is the address of an artifact:
@@ -64,7 +64,7 @@ func (u URI) String() string {
 	return b.String()
 }
 
-var uriPattern = regexp.MustCompile(`^(?:(.+)/)?([^/#:@]+)(?:#(\d+))?(?::([^#@]*))?(?:@([^#:@]*))?$`)
+var uriPattern = lazyregexp.New(`^(?:(.+)/)?([^/#:@]+)(?:#(\d+))?(?::([^#@]*))?(?:@([^#:@]*))?$`)
 
 // ParseURI reads an artifact's address. The prefix may be missing (artifacts) and
 // so may the project (""); the suffixes stand in the order #iter, :tag, @tree.

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 )
 
 func newAbort(e *env) *cobra.Command {
@@ -42,6 +43,9 @@ func (e *env) abort(connection *Connection, ref, reason string) error {
 		return err
 	}
 	key := keyOf(doc)
+	if state := document.String(doc, "status", "state"); over(state) {
+		return fault.Conflict("run %s is over already (%s); there is nothing to abort", key.UID, state)
+	}
 	if err := connection.Client.Abort(e.soft, key.Project, key.UID, reason); err != nil {
 		return err
 	}

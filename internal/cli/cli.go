@@ -26,14 +26,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/millrace/millrace/internal/fault"
 )
 
 // Main runs the command line in process and returns the exit status.
 func Main(ctx context.Context, process Process, system System) int {
-	watch := watchSignals(ctx, process.Signals)
+	signals := process.Signals
+	if len(process.Args) > 0 && process.Args[0] == "exec" {
+		signals = nil // the runner knows itself what signals mean, and how long its end may take
+	}
+	watch := watchSignals(ctx, signals)
 	defer watch.stop()
 	e := &env{Process: process, system: system, soft: watch.soft, hard: watch.hard}
 	done := make(chan int, 1)
@@ -61,7 +63,6 @@ type env struct {
 	system     System
 	soft, hard context.Context // see interrupts
 	global     globalOptions
-	failed     *cobra.Command // the command whose error is being reported
 }
 
 // execute runs the command and reports its error.

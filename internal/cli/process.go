@@ -81,7 +81,7 @@ func watchSignals(ctx context.Context, signals <-chan os.Signal) *interrupts {
 }
 
 // killDelay is how long a command may take to return after the second signal.
-const killDelay = 3 * time.Second
+const killDelay = 10 * time.Second
 
 // version is Process.Version with a nil function meaning "unknown".
 func (p *Process) version() string {

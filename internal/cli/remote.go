@@ -7,22 +7,23 @@ import (
 	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/run"
 )
 
 // runRemote submits the request to a server and follows the run there.
 func (e *env) runRemote(server string, request *RunRequest, observer Observer) (RunResult, error) {
-	if request.Python != "" {
-		return RunResult{}, fault.Invalid("--python %s is an interpreter on this machine; with a server (%s) name a version such as 3.11", request.Python, server)
-	}
 	connection, err := e.dial(server)
 	if err != nil {
 		return RunResult{}, err
 	}
 	defer connection.Client.Close()
 	c := connection.Client
-	if err := c.EnsureProject(e.soft, request.Project()); err != nil {
-		return RunResult{}, err
+	// A function that is stored in the run's project says that the project exists.
+	if request.Reference == "" || function.ParseURI(request.Reference).Project != request.Project() {
+		if err := c.EnsureProject(e.soft, request.Project()); err != nil {
+			return RunResult{}, err
+		}
 	}
 	submission := client.Submission{Task: request.Task, Function: request.Function, AllowLocal: true}
 	if request.Reference != "" {
@@ -123,14 +124,6 @@ var phases = map[run.State]Phase{
 
 // tell passes on what has changed in the run's document.
 func (f *follower) tell(doc document.Object) {
-	state := run.State(document.String(doc, "status", "state"))
-	text := document.String(doc, "status", "status_text")
-	if phase, ok := phases[state]; ok && (f.attempt == 0 || state != f.state || text != f.text) {
-		attempt, _ := document.Int(doc, "status", "retry_count")
-		f.attempt = int(attempt) + 1
-		f.observer.Phase(PhaseChange{Phase: phase, Attempt: f.attempt, Text: text})
-		f.state, f.text = state, text
-	}
 	results := document.Map(doc, "status", "results")
 	fresh := document.Object{}
 	for key, value := range results {
@@ -141,5 +134,13 @@ func (f *follower) tell(doc document.Object) {
 	if len(fresh) > 0 {
 		f.results = maps.Clone(results)
 		f.observer.Results(0, fresh)
+	}
+	state := run.State(document.String(doc, "status", "state"))
+	text := document.String(doc, "status", "status_text")
+	if phase, ok := phases[state]; ok && (f.attempt == 0 || state != f.state || text != f.text) {
+		attempt, _ := document.Int(doc, "status", "retry_count")
+		f.attempt = int(attempt) + 1
+		f.observer.Phase(PhaseChange{Phase: phase, Attempt: f.attempt, Text: text})
+		f.state, f.text = state, text
 	}
 }

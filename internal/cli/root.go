@@ -49,7 +49,7 @@ var commands = []struct {
 }{
 	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
 	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
-	{"version", newVersion}, {"completion", newCompletion},
+	{"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
 }
 
 // newRoot builds the command tree, or of it what the arguments need.
@@ -180,7 +180,9 @@ func (e *env) connectOptions() (ConnectOptions, error) {
 	if err != nil {
 		return ConnectOptions{}, err
 	}
-	return ConnectOptions{DataDir: dir, Token: token, DatabaseURL: cmp.Or(e.global.databaseURL, e.Getenv("MILLRACE_DATABASE_URL"))}, nil
+	return ConnectOptions{
+		DataDir: dir, Token: token, DatabaseURL: cmp.Or(e.global.databaseURL, e.Getenv("MILLRACE_DATABASE_URL")), Python: e.Getenv("MILLRACE_PYTHON"),
+	}, nil
 }
 
 // connect opens the way to the API: the server that was named, else what the data

@@ -11,6 +11,7 @@ import (
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
 )
 
 // runOptions are the flags of `run`.
@@ -18,19 +19,19 @@ type runOptions struct {
 	target string // what is run
 	args   []string
 
-	handler, kind, name, tag string
-	params, inputs, labels   []string
-	requirements             []string
-	requirementsFiles        []string
-	env, limits              []string
-	image, python, workdir   string
-	artifactPath             string
-	timeout, retryDelay      string
-	retries                  int
-	hyperparams              []string
-	selector                 string
-	detach, quiet, verbose   bool
-	output                   string
+	handler, kind, name    string
+	params, inputs, labels []string
+	requirements           []string
+	requirementsFiles      []string
+	env, limits            []string
+	image, python, workdir string
+	artifactPath           string
+	timeout, retryDelay    string
+	retries                int
+	hyperparams            []string
+	selector               string
+	detach, quiet, verbose bool
+	output                 string
 }
 
 const runHelp = `Run a function once and follow it: a Python file, a notebook, a function.yaml, a folder, a
@@ -131,11 +132,14 @@ func runRun(e *env, o runOptions) error {
 		return err
 	}
 	request.Abort = e.soft.Done()
-	view := newRunView(e, o)
 	server := e.server()
 	if server == "" {
 		server = e.system.Running(request.DataDir)
 	}
+	if server != "" && isInterpreter(o.python) {
+		return fault.Invalid("--python %s is an interpreter on this machine; with a server (%s) name a version such as 3.11", o.python, server)
+	}
+	view := newRunView(e, o)
 	var result RunResult
 	if server != "" {
 		result, err = e.runRemote(server, request, view)
@@ -143,6 +147,10 @@ func runRun(e *env, o runOptions) error {
 		result, err = e.system.Run(e.hard, *request, view)
 	}
 	view.close()
+	if fault.Is(err, fault.CodeNotFound) && request.Reference != "" {
+		project := function.ParseURI(request.Reference).Project
+		return fault.NotFound("%w; 'millrace get functions --project %s' lists what is stored", err, project)
+	}
 	if err != nil {
 		return err
 	}
@@ -236,8 +244,8 @@ func (e *env) task(o runOptions) (document.Object, error) {
 	}
 	if o.timeout != "" {
 		limit, err := time.ParseDuration(o.timeout)
-		if err != nil || limit <= 0 {
-			return nil, usagef("--timeout %q must be a duration such as 90s, 10m or 2h", o.timeout)
+		if err != nil || limit < time.Minute {
+			return nil, usagef("--timeout %q must be a duration of at least a minute, such as 90s, 10m or 2h", o.timeout)
 		}
 		spec["state_thresholds"] = document.Object{"executing": o.timeout}
 	}

@@ -30,6 +30,7 @@ On loopback the server is open. On any other address it refuses to start without
 				return err
 			}
 			o.DataDir, o.DatabaseURL, o.Token = connect.DataDir, connect.DatabaseURL, connect.Token
+			o.Python = cmp.Or(o.Python, connect.Python)
 			return runServer(e, o)
 		},
 	}
@@ -59,7 +60,6 @@ func runServer(e *env, o ServeOptions) error {
 	case o.MaxRuns < 0:
 		return usagef("--max-runs %d must be at least 1", o.MaxRuns)
 	}
-	o.Python = cmp.Or(o.Python, e.Getenv("MILLRACE_PYTHON"))
 	err := e.system.Serve(e.soft, o, func(url string) {
 		_ = e.printf("%s\n", url)
 		if _, is := e.terminal(e.Stderr); is {

@@ -50,7 +50,7 @@ func renderSummary(result RunResult, flags string, palette render.Palette) strin
 	} else {
 		row("state", palette.Paint(render.StateStyle(state), state)+elapsedText(doc))
 	}
-	if text := cmp.Or(document.String(doc, "status", "error"), document.String(doc, "status", "reason")); text != "" {
+	if text := document.String(doc, "status", "error"); text != "" {
 		for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 			label := "error"
 			if i > 0 {
@@ -58,7 +58,7 @@ func renderSummary(result RunResult, flags string, palette render.Palette) strin
 			}
 			row(label, palette.Paint(render.Red, render.StripEscapes(line)))
 		}
-	} else if text := document.String(doc, "status", "status_text"); text != "" && state != "completed" {
+	} else if text := cmp.Or(document.String(doc, "status", "status_text"), document.String(doc, "status", "reason")); text != "" && state != "completed" {
 		row("note", oneLine(text))
 	}
 	pairs := func(label string, names []string, value func(string) string) {

@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // magicConfig collects what the %nuclio magics of a notebook ask for.
@@ -25,17 +25,17 @@ type magicConfig struct {
 }
 
 var (
-	cellMagic     = regexp.MustCompile(`\A[ \t]*%%(\w+)`)
-	commentMagic  = regexp.MustCompile(`\A[ \t]*#.*%nuclio`)
-	commentLine   = regexp.MustCompile(`\A[ \t]*#`)
-	keepComment   = regexp.MustCompile(`\A[ \t]*#[ \t]*(?:nuclio|mlrun):`)
-	shellLine     = regexp.MustCompile(`\A([ \t]+)!([^=].*)\z`)
-	shellAssign   = regexp.MustCompile(`\A([ \t]*[\w., \t\[\]'"]+=[ \t]*)!(.*)\z`)
-	droppedLine   = regexp.MustCompile(`\A(?:!(?:[^=]|\z)|%(?:[\w%]|\z))`) // not "!=" or "% x", which go on with an expression
-	magicAssign   = regexp.MustCompile(`\A([ \t]*[\w., \t\[\]'"]+=[ \t]*)%(\w+)[ \t]*(.*)\z`)
-	helpLine      = regexp.MustCompile(`\A([ \t]*)(?:\?\??([\w.*]+)|([\w.*]+)\?\??)[ \t]*\z`)
-	returnMark    = regexp.MustCompile(`#[ \t]*nuclio:[ \t]*return`)
-	configPattern = regexp.MustCompile(`\A([^\s=+]+)\s*(\+?=)\s*(.+)\z`)
+	cellMagic     = lazyregexp.New(`\A[ \t]*%%(\w+)`)
+	commentMagic  = lazyregexp.New(`\A[ \t]*#.*%nuclio`)
+	commentLine   = lazyregexp.New(`\A[ \t]*#`)
+	keepComment   = lazyregexp.New(`\A[ \t]*#[ \t]*(?:nuclio|mlrun):`)
+	shellLine     = lazyregexp.New(`\A([ \t]+)!([^=].*)\z`)
+	shellAssign   = lazyregexp.New(`\A([ \t]*[\w., \t\[\]'"]+=[ \t]*)!(.*)\z`)
+	droppedLine   = lazyregexp.New(`\A(?:!(?:[^=]|\z)|%(?:[\w%]|\z))`) // not "!=" or "% x", which go on with an expression
+	magicAssign   = lazyregexp.New(`\A([ \t]*[\w., \t\[\]'"]+=[ \t]*)%(\w+)[ \t]*(.*)\z`)
+	helpLine      = lazyregexp.New(`\A([ \t]*)(?:\?\??([\w.*]+)|([\w.*]+)\?\??)[ \t]*\z`)
+	returnMark    = lazyregexp.New(`#[ \t]*nuclio:[ \t]*return`)
+	configPattern = lazyregexp.New(`\A([^\s=+]+)\s*(\+?=)\s*(.+)\z`)
 )
 
 // otherLanguage are the cell magics whose body is not Python.
@@ -203,7 +203,7 @@ func (m *magicConfig) command(word string, flags []string, text string) error {
 	return nil
 }
 
-var variablePattern = regexp.MustCompile(`\$(?:(\w+)|\{([^}]*)\})`)
+var variablePattern = lazyregexp.New(`\$(?:(\w+)|\{([^}]*)\})`)
 
 // expand fills environment variables that are set; the others stay as written.
 func (m *magicConfig) expand(text string) string {

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // A notebook becomes one Python text: a header line, a blank line, then every kept
@@ -201,7 +201,7 @@ func cellText(object document.Object) (string, error) {
 	return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text.String()), nil
 }
 
-var ignorePattern = regexp.MustCompile(`[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*ignore`)
+var ignorePattern = lazyregexp.New(`[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*ignore`)
 
 func ignored(object document.Object, text string, tags []string) bool {
 	if strings.TrimSpace(text) == "" || ignorePattern.MatchString(text) {
@@ -216,7 +216,7 @@ func ignored(object document.Object, text string, tags []string) bool {
 }
 
 // mark is a start-code or end-code annotation that fills a line.
-var mark = regexp.MustCompile(`\A[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*(start|end)-code[ \t]*([^ \t]*)`)
+var mark = lazyregexp.New(`\A[ \t]*#[ \t]*(?:nuclio|mlrun):[ \t]*(start|end)-code[ \t]*([^ \t]*)`)
 
 // sectionReader is the buffers that cells go through.
 type sectionReader struct {

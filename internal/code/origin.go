@@ -5,8 +5,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // origin says where a file comes from: "<remote>#<commit>:<file>" when it lies in a
@@ -32,7 +33,7 @@ func originFrom(folder, ref string) string {
 	}
 }
 
-var commitPattern = regexp.MustCompile(`\A[0-9a-f]{40}([0-9a-f]{24})?\z`)
+var commitPattern = lazyregexp.New(`\A[0-9a-f]{40}([0-9a-f]{24})?\z`)
 
 // gitFacts reads the first remote's URL and the commit of HEAD from a repository's
 // folder, or through the file that stands for it in a linked work tree.

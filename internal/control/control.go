@@ -23,6 +23,8 @@ package control
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -52,6 +54,8 @@ type Backend interface {
 	Remove(execution string) error
 	// Changed is closed when the execution may have news; nil if it cannot tell.
 	Changed(execution string) <-chan struct{}
+	// Held returns the devices that an execution was started with.
+	Held(execution string) []string
 }
 
 // State is what a backend knows of an execution.
@@ -66,10 +70,24 @@ const (
 
 // Preparer makes ready what a launch needs: interpreter, environment, code.
 type Preparer interface {
-	// Prepare returns the launch of an execution. progress receives short lines
-	// for the run's log and status; it may be called from other goroutines until
-	// Prepare returns. Errors are the run's errors.
-	Prepare(ctx context.Context, execution store.Execution, progress func(line string)) (spool.Launch, map[string][]byte, error)
+	// Prepare returns the launch of an execution. progress is told what is done; it
+	// may be called from other goroutines until Prepare returns. Errors are the
+	// run's errors.
+	Prepare(ctx context.Context, execution store.Execution, progress func(Step)) (spool.Launch, map[string][]byte, error)
+}
+
+// Step is one line about what a preparation does, for the run's log and status.
+type Step struct {
+	Text        string
+	Done, Total int // parts of it, 0 when unknown
+}
+
+// String is the step as one line.
+func (s Step) String() string {
+	if s.Total == 0 {
+		return s.Text
+	}
+	return fmt.Sprintf("%s (%d of %d)", s.Text, s.Done, s.Total)
 }
 
 // Devices hands out GPUs.
@@ -79,8 +97,10 @@ type Devices interface {
 	Take(execution string, n int) (ids []string, ok bool)
 	// Free takes back what the execution has.
 	Free(execution string)
-	// Total is how many there are.
-	Total() int
+	// Hold notes that an execution that was started before has these ids.
+	Hold(execution string, ids []string) error
+	// Check refuses a number that can never be had.
+	Check(n int) error
 }
 
 // Logs are the logs that clients posted, beside the spools.
@@ -172,6 +192,9 @@ func (c *Control) Wake() {
 }
 
 func (c *Control) loop(ctx context.Context) {
+	if err := c.adopt(ctx); err != nil {
+		c.Logger.ErrorContext(ctx, "adopt executions", "error", err)
+	}
 	ticker := time.NewTicker(c.Tick)
 	defer ticker.Stop()
 	var last string
@@ -191,6 +214,22 @@ func (c *Control) loop(ctx context.Context) {
 		case <-c.wake:
 		}
 	}
+}
+
+// adopt takes note of the devices of executions that were started before this
+// process.
+func (c *Control) adopt(ctx context.Context) error {
+	active, err := c.Store.ExecutionActive(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range active {
+		if e.Phase == "starting" || e.Phase == "running" {
+			errs = append(errs, c.Devices.Hold(e.ID, c.Backend.Held(e.ID)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // runOnce looks at every execution that is not finished and takes the next step

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 
-	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/run"
-	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
 )
 
@@ -39,12 +37,8 @@ func (c *Control) Settle(ctx context.Context, id string) (bool, error) {
 	if state != Gone {
 		return false, nil
 	}
-	outcome := lost
-	if e.Outcome != nil {
-		outcome = spool.Record{Body: document.Object(e.Outcome)}.Outcome()
-	}
 	c.Backend.Clean(id)
-	return true, c.finish(ctx, id, outcome)
+	return true, c.finish(ctx, id, told(e))
 }
 
 // Running reports whether the loop runs.

@@ -36,23 +36,29 @@ func (c *Control) prepare(ctx context.Context, e store.Execution) {
 		switch {
 		case ctx.Err() != nil: // aborted, which the loop sees, or the server stops
 		case err != nil:
-			text := fault.Message(err)
-			if fault.CodeOf(err) == fault.CodeInternal {
-				c.Logger.ErrorContext(ctx, "prepare execution", "execution", e.ID, "error", err)
-				text = "the execution could not be prepared: " + err.Error()
-			}
-			c.report(ctx, e, c.finish(ctx, e.ID, spool.Outcome{State: "error", Error: text, Reason: "prepare"}))
+			c.report(ctx, e, c.Unprepared(ctx, e.ID, err))
 		}
 		c.Wake()
 	})
 }
 
+// Unprepared ends an execution that could not be made ready with cause as the
+// attempt's error.
+func (c *Control) Unprepared(ctx context.Context, id string, cause error) error {
+	text := fault.Message(cause)
+	if fault.CodeOf(cause) == fault.CodeInternal {
+		c.Logger.ErrorContext(ctx, "prepare execution", "execution", id, "error", cause)
+		text = "the execution could not be prepared: " + cause.Error()
+	}
+	return c.finish(ctx, id, spool.Outcome{State: "error", Error: text, Reason: "prepare"})
+}
+
 // progress returns a function that shows what the preparation does: in the run's
 // status, at most a few times a second.
-func (c *Control) progress(ctx context.Context, e store.Execution) func(string) {
+func (c *Control) progress(ctx context.Context, e store.Execution) func(Step) {
 	var last time.Time
 	first := true
-	return func(line string) {
+	return func(step Step) {
 		now := c.Now()
 		if !first && now.Sub(last) < 300*time.Millisecond {
 			return
@@ -68,7 +74,7 @@ func (c *Control) progress(ctx context.Context, e store.Execution) func(string) 
 			c.report(ctx, e, err)
 		}
 		last = now
-		c.report(ctx, e, c.statusText(ctx, e, "pending", line))
+		c.report(ctx, e, c.statusText(ctx, e, "pending", step.String()))
 	}
 }
 
@@ -185,12 +191,8 @@ func (w *watcher) advance(ctx context.Context) (done, news bool, err error) {
 		}
 		return true, true, w.finish(ctx, w.id, lost)
 	case state == Gone:
-		outcome := lost
-		if e.Outcome != nil {
-			outcome = spool.Record{Body: e.Outcome}.Outcome()
-		}
 		w.Backend.Clean(w.id)
-		return true, true, w.finish(ctx, w.id, outcome)
+		return true, true, w.finish(ctx, w.id, told(e))
 	}
 	if !e.Abort {
 		// the runner keeps this limit itself; here it is for one that hangs
@@ -213,6 +215,14 @@ func (w *watcher) advance(ctx context.Context) (done, news bool, err error) {
 var lost = spool.Outcome{
 	State: "error", Reason: "lost",
 	Error: "the runner of this run was killed before the run ended; what it reported until then is kept, start the run again or give the function spec.retry",
+}
+
+// told is the outcome that an execution's runner told, lost when it could not.
+func told(e store.Execution) spool.Outcome {
+	if document.String(e.Outcome, "state") == "" {
+		return lost
+	}
+	return spool.Record{Body: e.Outcome}.Outcome()
 }
 
 func (c *Control) requeue(ctx context.Context, id string) error {

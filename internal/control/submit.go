@@ -5,7 +5,6 @@ import (
 	"maps"
 
 	"github.com/millrace/millrace/internal/document"
-	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/run"
@@ -31,8 +30,8 @@ func (c *Control) Accept(functionDoc, runDoc document.Object) (*Accepted, error)
 	if err != nil {
 		return nil, err
 	}
-	if total := c.Devices.Total(); plan.GPUs > total {
-		return nil, fault.Invalid("the function asks for %d GPUs and this machine has %d; lower spec.resources.limits", plan.GPUs, total)
+	if err := c.Devices.Check(plan.GPUs); err != nil {
+		return nil, err
 	}
 	key := run.Key{Project: document.String(runDoc, "metadata", "project"), UID: document.String(runDoc, "metadata", "uid")}
 	thresholds := document.Object{}

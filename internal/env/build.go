@@ -8,9 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
+
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // worker makes one environment while the request's lock is held.
@@ -118,9 +119,9 @@ func (w *worker) resolver(ctx context.Context) (string, error) {
 }
 
 var (
-	collecting  = regexp.MustCompile(`^Collecting (\S+)`)
-	downloading = regexp.MustCompile(`^(?:Downloading|Using cached) (\S+)`)
-	installing  = regexp.MustCompile(`^Installing collected packages: (.+)$`)
+	collecting  = lazyregexp.New(`^Collecting (\S+)`)
+	downloading = lazyregexp.New(`^(?:Downloading|Using cached) (\S+)`)
+	installing  = lazyregexp.New(`^Installing collected packages: (.+)$`)
 )
 
 // resolve asks pip what it would install.

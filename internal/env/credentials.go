@@ -1,11 +1,12 @@
 package env
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
-var userInfo = regexp.MustCompile(`(://)[^/@\s]+@`)
+var userInfo = lazyregexp.New(`(://)[^/@\s]+@`)
 
 // redact hides the user and password of every URL in text.
 func redact(text string) string { return userInfo.ReplaceAllString(text, "$1****@") }

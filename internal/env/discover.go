@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // candidate is an executable that may be a Python interpreter.
@@ -94,7 +94,7 @@ func (s search) onPath(name string) (string, bool) {
 	return "", false
 }
 
-var pythonName = regexp.MustCompile(`^python3(\.\d+t?)?$`)
+var pythonName = lazyregexp.New(`^python3(\.\d+t?)?$`)
 
 // all returns every candidate, the preferred one first; the same file may
 // appear more than once.

@@ -312,3 +312,23 @@ func logLines(w io.Writer, lines []string) {
 		fmt.Fprintf(w, "  %s\n", redact(strings.TrimSpace(line)))
 	}
 }
+
+// Check tries what building an environment for interp needs: a virtual
+// environment can be made and a usable pip is there or can be fetched. It
+// returns a phrase that says which pip; its error is the one Ensure would give.
+func (m *Manager) Check(ctx context.Context, interp Interpreter) (string, error) {
+	log, err := createLog(m.logPath("check"))
+	if err != nil {
+		return "", err
+	}
+	defer log.Close()
+	w := &worker{manager: m, request: Request{Interpreter: interp}, log: log, logPath: m.logPath("check")}
+	found, err := w.findPip(ctx)
+	if err != nil {
+		return "", err
+	}
+	if _, err := w.resolver(ctx); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("pip %s (%s)", found.version, found.origin), nil
+}

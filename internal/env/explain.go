@@ -3,11 +3,11 @@ package env
 import (
 	"errors"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // failure collects what matters of a failed command's output, so that its cause
@@ -30,7 +30,7 @@ func (f *failure) add(line string) {
 }
 
 // find returns the groups of the last line that matches.
-func (f *failure) find(pattern *regexp.Regexp) []string {
+func (f *failure) find(pattern *lazyregexp.Regexp) []string {
 	for i := len(f.lines) - 1; i >= 0; i-- {
 		if m := pattern.FindStringSubmatch(f.lines[i]); m != nil {
 			return m
@@ -40,7 +40,7 @@ func (f *failure) find(pattern *regexp.Regexp) []string {
 }
 
 // first returns the groups of the first line that matches.
-func (f *failure) first(pattern *regexp.Regexp) []string {
+func (f *failure) first(pattern *lazyregexp.Regexp) []string {
 	for _, line := range f.lines {
 		if m := pattern.FindStringSubmatch(line); m != nil {
 			return m
@@ -50,7 +50,7 @@ func (f *failure) first(pattern *regexp.Regexp) []string {
 }
 
 // sourceLine matches pip's way to name a line of the file it was given.
-var sourceLine = regexp.MustCompile(`-r \S+/requirements\.txt \(line (\d+)\)`)
+var sourceLine = lazyregexp.New(`-r \S+/requirements\.txt \(line (\d+)\)`)
 
 // named puts the requirement itself where pip names a line of a temporary file.
 func named(text string, lines []string) string {
@@ -64,31 +64,31 @@ func named(text string, lines []string) string {
 }
 
 var (
-	reBuildNeeds  = regexp.MustCompile(`pip subprocess to install (?:build|backend) dependencies did not run successfully`)
-	reDisk        = regexp.MustCompile(`(?i)no space left on device|\[Errno 28\]|disk quota exceeded`)
-	reMemory      = regexp.MustCompile(`(?i)cannot allocate memory|MemoryError`)
-	reCertificate = regexp.MustCompile(`CERTIFICATE_VERIFY_FAILED|SSLError|certificate verify failed`)
-	reNetwork     = regexp.MustCompile(`NewConnectionError|NameResolutionError|Failed to establish a new connection|ConnectTimeoutError|ReadTimeoutError|ProxyError|Temporary failure in name resolution|RemoteDisconnected|Connection refused|Connection reset|ProtocolError`)
-	reDenied      = regexp.MustCompile(`\b(401|403) (?:Client )?Error\b.*?(?:url: (\S+))?|(401|403) (?:Unauthorized|Forbidden)`)
-	reNoVersion   = regexp.MustCompile(`Could not find a version that satisfies the requirement (.+?) \(from (?:.*?)versions: (.*)\)$`)
-	reNoMatch     = regexp.MustCompile(`No matching distribution found for (.+)$`)
-	rePython      = regexp.MustCompile(`Package '?([^' ]+)'? requires a different Python: (\S+) not in '?([^']+)'?`)
-	reIgnored     = regexp.MustCompile(`Ignored the following versions that require a different python version: (.*)$`)
-	reConflict    = regexp.MustCompile(`Cannot install (.+?) because these package versions have conflicting dependencies`)
-	reHash        = regexp.MustCompile(`DO NOT MATCH THE HASHES`)
-	reNeedHash    = regexp.MustCompile(`In --require-hashes mode`)
-	reCompiler    = regexp.MustCompile(`(?i)unable to execute '?([\w./+-]*(?:gcc|cc|c\+\+|g\+\+|clang))'?|command '([\w./+-]*(?:gcc|cc|c\+\+|g\+\+|clang)[\w+-]*)' failed: No such file|error: Microsoft Visual C|unknown compiler\(s\)|No CMAKE_C(?:XX)?_COMPILER|linker .cc. not found`)
-	reHeader      = regexp.MustCompile(`fatal error: (\S+): No such file or directory`)
-	reRust        = regexp.MustCompile(`(?i)can't find rust compiler|requires rust|cargo.*not (?:found|installed)`)
-	reWheel       = regexp.MustCompile(`(?:Failed building wheel for|Could not build wheels for|Failed to build) (\S+)`)
-	reMetadata    = regexp.MustCompile(`error: metadata-generation-failed|× .+ did not run successfully`)
-	reCollecting  = regexp.MustCompile(`^Collecting (\S+)`)
-	reGit         = regexp.MustCompile(`Cannot find command '(\w+)'`)
-	reVCS         = regexp.MustCompile(`(?:fatal: |ERROR: )(.*(?:repository|revision|remote|pathspec).*)$`)
-	reInvalid     = regexp.MustCompile(`ERROR: (Invalid requirement: .*)$`)
-	reNotFound    = regexp.MustCompile(`ERROR: HTTP error 404 while getting (\S+)|404 Client Error: .* for url: (\S+)`)
-	reNoVenv      = regexp.MustCompile(`No module named '?(venv|encodings)'?`)
-	reError       = regexp.MustCompile(`^ERROR: (.+)$`)
+	reBuildNeeds  = lazyregexp.New(`pip subprocess to install (?:build|backend) dependencies did not run successfully`)
+	reDisk        = lazyregexp.New(`(?i)no space left on device|\[Errno 28\]|disk quota exceeded`)
+	reMemory      = lazyregexp.New(`(?i)cannot allocate memory|MemoryError`)
+	reCertificate = lazyregexp.New(`CERTIFICATE_VERIFY_FAILED|SSLError|certificate verify failed`)
+	reNetwork     = lazyregexp.New(`NewConnectionError|NameResolutionError|Failed to establish a new connection|ConnectTimeoutError|ReadTimeoutError|ProxyError|Temporary failure in name resolution|RemoteDisconnected|Connection refused|Connection reset|ProtocolError`)
+	reDenied      = lazyregexp.New(`\b(401|403) (?:Client )?Error\b.*?(?:url: (\S+))?|(401|403) (?:Unauthorized|Forbidden)`)
+	reNoVersion   = lazyregexp.New(`Could not find a version that satisfies the requirement (.+?) \(from (?:.*?)versions: (.*)\)$`)
+	reNoMatch     = lazyregexp.New(`No matching distribution found for (.+)$`)
+	rePython      = lazyregexp.New(`Package '?([^' ]+)'? requires a different Python: (\S+) not in '?([^']+)'?`)
+	reIgnored     = lazyregexp.New(`Ignored the following versions that require a different python version: (.*)$`)
+	reConflict    = lazyregexp.New(`Cannot install (.+?) because these package versions have conflicting dependencies`)
+	reHash        = lazyregexp.New(`DO NOT MATCH THE HASHES`)
+	reNeedHash    = lazyregexp.New(`In --require-hashes mode`)
+	reCompiler    = lazyregexp.New(`(?i)unable to execute '?([\w./+-]*(?:gcc|cc|c\+\+|g\+\+|clang))'?|command '([\w./+-]*(?:gcc|cc|c\+\+|g\+\+|clang)[\w+-]*)' failed: No such file|error: Microsoft Visual C|unknown compiler\(s\)|No CMAKE_C(?:XX)?_COMPILER|linker .cc. not found`)
+	reHeader      = lazyregexp.New(`fatal error: (\S+): No such file or directory`)
+	reRust        = lazyregexp.New(`(?i)can't find rust compiler|requires rust|cargo.*not (?:found|installed)`)
+	reWheel       = lazyregexp.New(`(?:Failed building wheel for|Could not build wheels for|Failed to build) (\S+)`)
+	reMetadata    = lazyregexp.New(`error: metadata-generation-failed|× .+ did not run successfully`)
+	reCollecting  = lazyregexp.New(`^Collecting (\S+)`)
+	reGit         = lazyregexp.New(`Cannot find command '(\w+)'`)
+	reVCS         = lazyregexp.New(`(?:fatal: |ERROR: )(.*(?:repository|revision|remote|pathspec).*)$`)
+	reInvalid     = lazyregexp.New(`ERROR: (Invalid requirement: .*)$`)
+	reNotFound    = lazyregexp.New(`ERROR: HTTP error 404 while getting (\S+)|404 Client Error: .* for url: (\S+)`)
+	reNoVenv      = lazyregexp.New(`No module named '?(venv|encodings)'?`)
+	reError       = lazyregexp.New(`^ERROR: (.+)$`)
 )
 
 // explain returns the sentence for a failed step. The cause err stays in the

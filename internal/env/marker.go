@@ -2,8 +2,9 @@ package env
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // An environment marker is a condition such as python_version < "3.11" and
@@ -11,7 +12,7 @@ import (
 // malformed one is refused where it was written, and brought to one spelling.
 
 var (
-	markerToken = regexp.MustCompile(`^(?:\(|\)|"[^"]*"|'[^']*'|===|~=|==|!=|<=|>=|<|>|[A-Za-z_.]+)`)
+	markerToken = lazyregexp.New(`^(?:\(|\)|"[^"]*"|'[^']*'|===|~=|==|!=|<=|>=|<|>|[A-Za-z_.]+)`)
 	markerNames = map[string]bool{
 		"python_version": true, "python_full_version": true, "os_name": true, "sys_platform": true,
 		"platform_release": true, "platform_system": true, "platform_version": true, "platform_machine": true,

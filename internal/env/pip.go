@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // oldestPip is the first pip whose installation report is stable.
@@ -128,7 +128,7 @@ func recentPip(version string) bool {
 	return version != "" && compareNumbers(numbers(version), oldestPip) >= 0
 }
 
-var wheelName = regexp.MustCompile(`^pip-(\d+(?:\.\d+)*)-`)
+var wheelName = lazyregexp.New(`^pip-(\d+(?:\.\d+)*)-`)
 
 func wheelVersion(path string) string {
 	if m := wheelName.FindStringSubmatch(filepath.Base(path)); m != nil {
@@ -199,7 +199,7 @@ func (f pipFinder) downloaded(interp Interpreter) (runner, version string, ok bo
 // notForPip are settings of the environment that would send an installation
 // elsewhere, change what is installed, or reach build scripts that have no
 // business with them. Everything else of pip's configuration stays in force.
-var notForPip = regexp.MustCompile(`^(PYTHON[A-Z]+|VIRTUAL_ENV|__PYVENV_LAUNCHER__|MILLRACE_.*|` +
+var notForPip = lazyregexp.New(`^(PYTHON[A-Z]+|VIRTUAL_ENV|__PYVENV_LAUNCHER__|MILLRACE_.*|` +
 	`PIP_(TARGET|PREFIX|ROOT|USER|REQUIREMENT|EDITABLE|DRY_RUN|REPORT|PYTHON|QUIET|VERBOSE|LOG|NO_DEPS|REQUIRE_HASHES|` +
 	`UPGRADE|FORCE_REINSTALL|IGNORE_INSTALLED|REQUIRE_VIRTUALENV|NO_COLOR|PROGRESS_BAR|SRC|PYTHON_VERSION|PLATFORM|ABI|IMPLEMENTATION))=`)
 

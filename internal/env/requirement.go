@@ -2,9 +2,10 @@ package env
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // requirement is one line that asks for a package.
@@ -18,12 +19,12 @@ type requirement struct {
 }
 
 var (
-	packageName  = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?`)
-	separators   = regexp.MustCompile(`[-_.]+`)
-	specifier    = regexp.MustCompile(`^(~=|==|!=|<=|>=|<|>|===)\s*([A-Za-z0-9.*+!_-]+)$`)
-	hashOption   = regexp.MustCompile(`^--hash[= ]\s*(sha256|sha384|sha512):([0-9a-fA-F]+)$`)
-	urlScheme    = regexp.MustCompile(`^(https?|file|git\+https?|git\+ssh|git\+file|git\+git|hg\+https?|svn\+https?|bzr\+https?)://\S+$`)
-	versionChars = regexp.MustCompile(`^v?[0-9]`)
+	packageName  = lazyregexp.New(`^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?`)
+	separators   = lazyregexp.New(`[-_.]+`)
+	specifier    = lazyregexp.New(`^(~=|==|!=|<=|>=|<|>|===)\s*([A-Za-z0-9.*+!_-]+)$`)
+	hashOption   = lazyregexp.New(`^--hash[= ]\s*(sha256|sha384|sha512):([0-9a-fA-F]+)$`)
+	urlScheme    = lazyregexp.New(`^(https?|file|git\+https?|git\+ssh|git\+file|git\+git|hg\+https?|svn\+https?|bzr\+https?)://\S+$`)
+	versionChars = lazyregexp.New(`^v?[0-9]`)
 )
 
 // NormalizeName returns the form of a package's name that all its spellings

@@ -3,11 +3,11 @@ package env
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Version is a Python release: its three numbers and, for a pre-release, the
@@ -62,8 +62,8 @@ type clause struct {
 }
 
 var (
-	bareVersion  = regexp.MustCompile(`^(\d{1,9})(\.\d{1,9}){0,2}(\.\*)?$`)
-	clauseSyntax = regexp.MustCompile(`^(>=|<=|==|!=|~=|>|<)\s*v?(\d{1,9}(?:\.\d{1,9})*)(\.\*)?((?:a|b|rc)\d+|\.dev\d+|\.post\d+)?$`)
+	bareVersion  = lazyregexp.New(`^(\d{1,9})(\.\d{1,9}){0,2}(\.\*)?$`)
+	clauseSyntax = lazyregexp.New(`^(>=|<=|==|!=|~=|>|<)\s*v?(\d{1,9}(?:\.\d{1,9})*)(\.\*)?((?:a|b|rc)\d+|\.dev\d+|\.post\d+)?$`)
 )
 
 // ParseConstraint reads "3", "3.11", "3.11.7", "3.11.*" or comma-separated

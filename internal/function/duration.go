@@ -2,13 +2,13 @@ package function
 
 import (
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Keys of spec.state_thresholds: how long a run may stay in a state.
@@ -42,8 +42,8 @@ func ParseThreshold(text string) (time.Duration, error) {
 		return Infinite, nil
 	}
 	d, err := ParseDuration(text)
-	if err == nil && d < time.Minute {
-		err = fault.Invalid("%q is under a minute; use 1m or more, or -1 for no limit", cut(text))
+	if err == nil && d < time.Second {
+		err = fault.Invalid("%q is under a second; use 1s or more, or -1 for no limit", cut(text))
 	}
 	if err != nil {
 		return 0, err
@@ -52,9 +52,9 @@ func ParseThreshold(text string) (time.Duration, error) {
 }
 
 var (
-	durationPart   = regexp.MustCompile(`\A[\s,]*(?:and\s+)?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zµμ]+)\.?`)
-	clockPattern   = regexp.MustCompile(`\A([0-9]+):([0-5]?[0-9])(?::([0-5]?[0-9]))?\z`)
-	versionPattern = regexp.MustCompile(`\A[0-9]{1,3}(\.[0-9]{1,3}){0,2}\z`)
+	durationPart   = lazyregexp.New(`\A[\s,]*(?:and\s+)?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zµμ]+)\.?`)
+	clockPattern   = lazyregexp.New(`\A([0-9]+):([0-5]?[0-9])(?::([0-5]?[0-9]))?\z`)
+	versionPattern = lazyregexp.New(`\A[0-9]{1,3}(\.[0-9]{1,3}){0,2}\z`)
 )
 
 var units = map[string]time.Duration{

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Format is a textual form of a function.
@@ -226,8 +226,8 @@ func numberNode(value any) *yaml.Node {
 
 // plainText is what is a string to every YAML reader without quotes.
 var (
-	plainText = regexp.MustCompile(`\A[A-Za-z_/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./(][A-Za-z0-9_./()-]*)*\z`)
-	wordText  = regexp.MustCompile(`(?i)\A(?:y|n|yes|no|true|false|on|off|null)\z`)
+	plainText = lazyregexp.New(`\A[A-Za-z_/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./(][A-Za-z0-9_./()-]*)*\z`)
+	wordText  = lazyregexp.New(`(?i)\A(?:y|n|yes|no|true|false|on|off|null)\z`)
 )
 
 func stringNode(text string) *yaml.Node {

@@ -1,10 +1,10 @@
 package function
 
 import (
-	"regexp"
 	"strings"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Handler is a parsed handler: what is called when a function runs.
@@ -23,7 +23,7 @@ type Handler struct {
 	Name   string // of the function or method
 }
 
-var identifier = regexp.MustCompile(`\A[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*\z`)
+var identifier = lazyregexp.New(`\A[\p{L}\p{Nl}_][\p{L}\p{Nl}\p{Mn}\p{Mc}\p{Nd}\p{Pc}]*\z`)
 
 // ParseHandler reads a handler. The empty text gives the zero Handler: the code
 // runs as a program.

@@ -1,12 +1,12 @@
 package function
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // NormalizeName is how clients spell the name of a function: every run of white
@@ -33,8 +33,8 @@ func NormalizeName(name string) string {
 }
 
 var (
-	wordPattern  = regexp.MustCompile(`\A(?:(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\z`)
-	labelPattern = regexp.MustCompile(`\A[a-z0-9](?:[-a-z0-9]*[a-z0-9])?\z`)
+	wordPattern  = lazyregexp.New(`\A(?:(?:[A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\z`)
+	labelPattern = lazyregexp.New(`\A[a-z0-9](?:[-a-z0-9]*[a-z0-9])?\z`)
 )
 
 const (

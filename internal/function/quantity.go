@@ -4,12 +4,12 @@ import (
 	"maps"
 	"math"
 	"math/big"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Names of resources in requests and limits. Every other name that ends in /gpu
@@ -72,7 +72,7 @@ func placeholder(value string) bool {
 	return strings.HasPrefix(value, "{{pipelineparam") || strings.HasPrefix(value, "{{channel") || strings.HasPrefix(value, "$(")
 }
 
-var quantityPattern = regexp.MustCompile(`\A([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]+)|([numkKMGTPE]|[KMGTPE]i)?)\z`)
+var quantityPattern = lazyregexp.New(`\A([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([eE][+-]?[0-9]+)|([numkKMGTPE]|[KMGTPE]i)?)\z`)
 
 var suffixes = map[string]float64{
 	"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,

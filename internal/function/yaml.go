@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"math/big"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -15,6 +14,7 @@ import (
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // MaxYAML is the largest YAML text that is read, in bytes.
@@ -207,15 +207,15 @@ func shortTag(node *yaml.Node) string {
 }
 
 var (
-	yamlBool  = regexp.MustCompile(`\A(?:yes|Yes|YES|true|True|TRUE|on|On|ON|no|No|NO|false|False|FALSE|off|Off|OFF)\z`)
-	yamlTrue  = regexp.MustCompile(`\A(?:yes|Yes|YES|true|True|TRUE|on|On|ON)\z`)
-	yamlNull  = regexp.MustCompile(`\A(?:~|null|Null|NULL|)\z`)
-	yamlInt   = regexp.MustCompile(`\A[-+]?(?:0b[0-1_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)\z`)
-	yamlClock = regexp.MustCompile(`\A[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\z`)
-	yamlFloat = regexp.MustCompile(`\A(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?)\z`)
-	yamlInf   = regexp.MustCompile(`\A[-+]?\.(?:inf|Inf|INF)\z`)
-	yamlNaN   = regexp.MustCompile(`\A\.(?:nan|NaN|NAN)\z`)
-	jsonFloat = regexp.MustCompile(`\A-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?\z`)
+	yamlBool  = lazyregexp.New(`\A(?:yes|Yes|YES|true|True|TRUE|on|On|ON|no|No|NO|false|False|FALSE|off|Off|OFF)\z`)
+	yamlTrue  = lazyregexp.New(`\A(?:yes|Yes|YES|true|True|TRUE|on|On|ON)\z`)
+	yamlNull  = lazyregexp.New(`\A(?:~|null|Null|NULL|)\z`)
+	yamlInt   = lazyregexp.New(`\A[-+]?(?:0b[0-1_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)\z`)
+	yamlClock = lazyregexp.New(`\A[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\z`)
+	yamlFloat = lazyregexp.New(`\A(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?)\z`)
+	yamlInf   = lazyregexp.New(`\A[-+]?\.(?:inf|Inf|INF)\z`)
+	yamlNaN   = lazyregexp.New(`\A\.(?:nan|NaN|NAN)\z`)
+	jsonFloat = lazyregexp.New(`\A-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?\z`)
 )
 
 func scalar(node *yaml.Node) (any, error) {

@@ -15,11 +15,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Variable overrides the inventory: a comma-separated list of ids, empty for
@@ -105,7 +106,7 @@ func visible(ids []string, list string) []string {
 	return out
 }
 
-var gpuUUID = regexp.MustCompile(`GPU-[0-9a-fA-F-]{8,}`)
+var gpuUUID = lazyregexp.New(`GPU-[0-9a-fA-F-]{8,}`)
 
 func (f Finder) machine(ctx context.Context) (Inventory, error) {
 	driver := f.Driver
@@ -133,7 +134,7 @@ func (f Finder) machine(ctx context.Context) (Inventory, error) {
 	return f.smi(ctx)
 }
 
-var smiLine = regexp.MustCompile(`^GPU (\d+): .*?(?:\(UUID: (GPU-[^)\s]+)\))?$`)
+var smiLine = lazyregexp.New(`^GPU (\d+): .*?(?:\(UUID: (GPU-[^)\s]+)\))?$`)
 
 func (f Finder) smi(ctx context.Context) (Inventory, error) {
 	path, err := exec.LookPath("nvidia-smi")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -145,11 +146,14 @@ func TestAllocatorTogether(t *testing.T) {
 					}
 					using[id] = name
 				}
+				mu.Unlock()
+				runtime.Gosched() // let the others try
+				mu.Lock()
 				for _, id := range ids {
 					delete(using, id)
 				}
-				a.Free(name)
 				mu.Unlock()
+				a.Free(name)
 			}
 		})
 	}

@@ -69,6 +69,9 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := spec.Check(); err != nil {
+		return nil, err
+	}
 	p := &Plan{
 		Handler: document.String(run, "spec", "handler"), Workdir: spec.Workdir, PythonVersion: spec.PythonVersion,
 		Requirements: spec.Requirements, Commands: spec.Commands, Files: map[string][]byte{}, Grace: defaultGrace,
@@ -76,6 +79,9 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	}
 	if p.Handler == "" {
 		p.Handler = spec.DefaultHandler
+	}
+	if spec.Mode != "" && spec.Mode != "pass" {
+		return nil, fault.Invalid("spec.mode %q is not known; leave it empty, or use pass to run a command as it is", spec.Mode)
 	}
 	if spec.Mode == "pass" && p.Handler != "" {
 		return nil, fault.Invalid("spec.mode pass runs a command as it is and calls no handler; remove the mode or the handler %q", p.Handler)
@@ -256,7 +262,16 @@ func (p *Plan) times(f *function.Function, spec function.Spec, run document.Obje
 	if thresholds == nil {
 		thresholds = map[string]string{}
 	}
-	maps.Copy(thresholds, document.Strings(run, "spec", "state_thresholds"))
+	for state, limit := range document.Map(run, "spec", "state_thresholds") {
+		switch text, ok := limit.(string); {
+		case ok:
+			thresholds[state] = text
+		case limit == nil:
+			delete(thresholds, state)
+		default:
+			return fault.Invalid("spec.state_thresholds.%s must be a time such as 1h, or -1 for ever, got %s", state, document.TypeName(limit))
+		}
+	}
 	for _, state := range slices.Sorted(maps.Keys(thresholds)) {
 		limit, err := function.ParseThreshold(thresholds[state])
 		if err != nil {

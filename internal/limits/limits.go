@@ -22,11 +22,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"sync"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Limits are bounds of all processes of an execution together. Zero is no limit.
@@ -87,7 +87,7 @@ type Group struct {
 // folder is ever emptied or removed.
 const groupPrefix = "millrace-"
 
-var groupID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,200}$`)
+var groupID = lazyregexp.New(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,200}$`)
 
 // folderName is the name of a group's folder. An id that cannot be a part of one
 // is replaced by its digest.

@@ -41,11 +41,7 @@ func needCgroup(t *testing.T, g *Group) {
 	if g.cgroup != nil && len(g.applied.Unenforced) == 0 && g.rlimits == (Limits{}) {
 		return
 	}
-	reason := fmt.Sprintf("no control groups to be had here: %+v", g.Applied())
-	if os.Getenv("MILLRACE_TEST_REQUIRE") == "1" && os.Geteuid() == 0 && os.Getenv("container") == "" {
-		t.Log(reason)
-	}
-	t.Skip(reason)
+	t.Skipf("this user is given no control groups here: %+v", g.Applied())
 }
 
 func python(t *testing.T) string {

@@ -6,13 +6,13 @@
 package project
 
 import (
-	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Default is the project of clients that never chose one. It always exists.
@@ -21,7 +21,7 @@ const Default = "default"
 // Online is the state of a project that nobody asked to be in another.
 const Online = "online"
 
-var namePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+var namePattern = lazyregexp.New(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 
 // ValidateName checks that name is a DNS-1123 label: at most 63 lower-case letters,
 // digits and '-', with a letter or digit at both ends. Errors carry

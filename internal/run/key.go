@@ -1,12 +1,12 @@
 package run
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // MaxName is how many characters a run's name, its uid, a label's key and a
@@ -27,7 +27,7 @@ func (u URI) String() string {
 	return s
 }
 
-var uriPattern = regexp.MustCompile(`^(.+)@(.+)#(\d+)(?::(.+))?$`)
+var uriPattern = lazyregexp.New(`^(.+)@(.+)#(\d+)(?::(.+))?$`)
 
 // ParseURI reads a run URI; "#<iteration>" has to be there. Errors carry
 // fault.CodeInvalid.

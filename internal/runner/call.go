@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
@@ -38,11 +39,11 @@ func (r *runner) call(ctx context.Context, w *worker.Worker) spool.Outcome {
 		}
 		return r.write(event.Type, body)
 	})
-	if err == nil { // no more calls: it may run its exit handlers
-		_, err = w.Drain(ctx)
-		var died *worker.DiedError
-		if errors.As(err, &died) {
-			err = nil // after the answer: the answer counts
+	if err == nil { // no more calls: it has its grace period for exit handlers and threads
+		draining, cancel := context.WithTimeout(ctx, r.launch.Grace)
+		defer cancel()
+		if _, err := w.Drain(draining); err != nil && ctx.Err() == nil {
+			r.Logger.Info("the process did not end by itself after the call", "execution", r.launch.Execution, "reason", err)
 		}
 	}
 	return r.ended(ctx, w.Process, answer, err)
@@ -68,14 +69,32 @@ func (r *runner) command(ctx context.Context, process *worker.Process) spool.Out
 	}
 }
 
+// terminate asks the process to end and kills it after grace, or when Kill says so.
+func (r *runner) terminate(process *worker.Process, grace time.Duration) (worker.Exit, error) {
+	over := make(chan struct{})
+	var killing sync.WaitGroup
+	killing.Go(func() {
+		select {
+		case <-r.Kill:
+			if err := process.Kill(); err != nil {
+				r.Logger.Error("kill process", "execution", r.launch.Execution, "error", err)
+			}
+		case <-over:
+		}
+	})
+	defer killing.Wait()
+	defer close(over)
+	return process.Terminate(grace)
+}
+
 // ended makes sure that the process is gone, and turns how it ended into an
 // outcome. err is nil when a call was answered or a program ended by itself.
 func (r *runner) ended(ctx context.Context, process *worker.Process, answer worker.Answer, err error) spool.Outcome {
 	grace := time.Second
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && answer.State == "" {
 		grace = r.launch.Grace
 	}
-	exit, terminateErr := process.Terminate(grace)
+	exit, terminateErr := r.terminate(process, grace)
 	if terminateErr != nil {
 		r.Logger.Error("end process", "execution", r.launch.Execution, "error", terminateErr)
 	}

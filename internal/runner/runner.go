@@ -21,6 +21,7 @@ import (
 
 	"github.com/millrace/millrace/internal/code"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/limits"
@@ -37,6 +38,9 @@ type Options struct {
 	Output *os.File
 	// Observe, if any, sees every record as it is written to the journal.
 	Observe func(t string, body document.Object)
+	// Kill, when it is closed, ends the wait for a process that was asked to end:
+	// it is killed. nil never is.
+	Kill <-chan struct{}
 	// Sync makes the journal and the log durable against a loss of power at the end.
 	Sync bool
 }
@@ -129,6 +133,11 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 			return failed("limits", err)
 		}
 	}
+	lease, err := env.Use(r.launch.VirtualEnv) // until then nobody prunes it
+	if err != nil {
+		return failed("environment", err)
+	}
+	defer lease.Close() //nolint:errcheck // it ends with this process in any case
 	process, call, err := r.start(ctx, output)
 	if err != nil {
 		return failed("start", err)
@@ -137,6 +146,7 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 	watched, stop := r.watch(ctx, output)
 	defer stop()
 	host, _ := os.Hostname()
+	document.Set(r.launch.Run, host, "metadata", "labels", "host")
 	if err := r.write("started", document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}); err != nil {
 		return failed("journal", err)
 	}
@@ -158,14 +168,17 @@ func failed(reason string, err error) spool.Outcome {
 func (r *runner) applied() document.Object {
 	applied := r.group.Applied()
 	out := document.Object{"mechanism": applied.Mechanism}
-	if r.launch.Limits.CPU > 0 {
-		out["cpu"] = r.launch.Limits.CPU
+	if applied.CPU > 0 {
+		out["cpu"] = applied.CPU
 	}
-	if r.launch.Limits.Memory > 0 {
-		out["memory"] = r.launch.Limits.Memory
+	if applied.Memory > 0 {
+		out["memory"] = applied.Memory
 	}
-	if r.launch.Limits.Pids > 0 {
-		out["pids"] = r.launch.Limits.Pids
+	if applied.Pids > 0 {
+		out["pids"] = applied.Pids
+	}
+	if len(applied.Unenforced) > 0 {
+		out["unenforced"] = applied.Unenforced
 	}
 	return out
 }

@@ -41,29 +41,30 @@ const (
 // Launch says everything that a runner needs to know. It is written once and
 // holds environment values, so its file is readable by its owner only.
 type Launch struct {
-	Execution string          `json:"execution"` // <uid>-<attempt>
-	Project   string          `json:"project"`
-	UID       string          `json:"uid"`
-	Name      string          `json:"name"`
-	Attempt   int             `json:"attempt"`
-	Mode      Mode            `json:"mode"`
-	Python    string          `json:"python,omitempty"`  // interpreter; also for commands that start with a .py file
-	Runtime   string          `json:"runtime,omitempty"` // folder of the embedded Python runtime
-	File      string          `json:"file,omitempty"`    // code file, relative to the spool or absolute
-	Folder    string          `json:"folder,omitempty"`  // code folder: extracted bundle or directory, first on sys.path
-	Bundle    string          `json:"bundle,omitempty"`  // tar.gz to extract into Folder before anything else
-	Handler   string          `json:"handler,omitempty"`
-	Command   []string        `json:"command,omitempty"` // argv, for ModeCommand; argv after the file for ModeMain
-	GoBuild   bool            `json:"go_build,omitempty"`
-	Env       []string        `json:"env,omitempty"`  // KEY=VALUE on top of the runner's own environment
-	Path      []string        `json:"path,omitempty"` // appended to sys.path
-	Workdir   string          `json:"workdir,omitempty"`
-	Run       document.Object `json:"-"` // the run document at launch; in run.json, where NaN can be written
-	Limits    Limits          `json:"limits"`
-	GPUs      []string        `json:"gpus,omitempty"`
-	Grace     time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
-	LogLimit  int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
-	Timeout   time.Duration   `json:"timeout"`   // of the execution; 0: none
+	Execution  string          `json:"execution"` // <uid>-<attempt>
+	Project    string          `json:"project"`
+	UID        string          `json:"uid"`
+	Name       string          `json:"name"`
+	Attempt    int             `json:"attempt"`
+	Mode       Mode            `json:"mode"`
+	Python     string          `json:"python,omitempty"`      // interpreter
+	VirtualEnv string          `json:"virtual_env,omitempty"` // folder of the environment that Python belongs to
+	Runtime    string          `json:"runtime,omitempty"`     // folder of the embedded Python runtime
+	File       string          `json:"file,omitempty"`        // code file, relative to the spool or absolute
+	Folder     string          `json:"folder,omitempty"`      // code folder: extracted bundle or directory, first on sys.path
+	Bundle     string          `json:"bundle,omitempty"`      // tar.gz to extract into Folder before anything else
+	Handler    string          `json:"handler,omitempty"`
+	Command    []string        `json:"command,omitempty"` // argv, for ModeCommand; argv after the file for ModeMain
+	GoBuild    bool            `json:"go_build,omitempty"`
+	Env        []string        `json:"env,omitempty"`  // KEY=VALUE on top of the runner's own environment
+	Path       []string        `json:"path,omitempty"` // appended to sys.path
+	Workdir    string          `json:"workdir,omitempty"`
+	Run        document.Object `json:"-"` // the run document at launch; in run.json, where NaN can be written
+	Limits     Limits          `json:"limits"`
+	GPUs       []string        `json:"gpus,omitempty"`
+	Grace      time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
+	LogLimit   int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
+	Timeout    time.Duration   `json:"timeout"`   // of the execution; 0: none
 	// Standalone says that no server follows this execution: whoever runs it brings
 	// its end into the store.
 	Standalone bool `json:"standalone,omitempty"`

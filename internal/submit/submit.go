@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/lazyregexp"
 	"github.com/millrace/millrace/internal/run"
 )
 
@@ -119,7 +119,7 @@ func (e *enricher) project() error {
 	return nil
 }
 
-var uidPattern = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\z`)
+var uidPattern = lazyregexp.New(`\A[A-Za-z0-9][A-Za-z0-9_.-]{0,127}\z`)
 
 // identity fills handler, name, uid and iteration.
 func (e *enricher) identity() error {

@@ -62,7 +62,7 @@ func startProcess(ctx context.Context, c Command, ended func()) (*Process, error
 	}
 	path, err := exec.LookPath(c.Argv[0])
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", c.Argv[0], errors.Unwrap(err))
+		return nil, fmt.Errorf("start %s: %w", c.Argv[0], unwrapPath(errors.Unwrap(err)))
 	}
 	cmd := &exec.Cmd{Path: path, Args: c.Argv, Env: c.Env, Dir: c.Dir, ExtraFiles: c.extra}
 	if cmd.Env == nil {

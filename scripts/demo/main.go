@@ -83,6 +83,11 @@ func run(ctx context.Context, data string, withSDK bool) error {
 // commandLine runs the file and the notebook without a server.
 func (d *demo) commandLine() error {
 	requirements := []string{"--requirements-file", filepath.Join(d.example, "requirements.txt")}
+	if d.command(nil, d.binary, "project", "get", project, "--output", "name").Run() != nil {
+		if err := d.millrace(nil, "project", "create", project); err != nil {
+			return err
+		}
+	}
 	title("A Python file becomes a function and trains a model")
 	args := append([]string{"run", filepath.Join(d.example, "train.py"), "--handler", "train", "--project", project, "--param", "trees=100"}, requirements...)
 	if err := d.millrace(nil, args...); err != nil {

@@ -55,6 +55,9 @@ func Check(c Case, got Outcome) []string {
 		d.add("exit status is %d, want %d", got.Exit, exit)
 	}
 	failure := document.String(got.Run, "status", "error")
+	if failure == "" && want.State == "aborted" {
+		failure = document.String(got.Run, "status", "status_text") // who or what aborted it
+	}
 	if s := state(got.Run); s != want.State {
 		d.add("state is %q, want %q (error: %s)", s, want.State, short(failure))
 	}

@@ -48,6 +48,9 @@ func (t *CLI) Lacks(need string) string { return t.Missing[need] }
 // Run implements Target.
 func (t *CLI) Run(ctx context.Context, c Case, dir string) (Outcome, error) {
 	project := projectOf(c)
+	if _, err := t.command(ctx, dir, "project", "create", project).Output(); err != nil {
+		return Outcome{}, fmt.Errorf("project create: %w", describe(err))
+	}
 	args := []string{"run", c.Source, "--project", project, "--output", "json"}
 	args = append(args, t.taskArgs(c)...)
 	cmd := t.command(ctx, dir, args...)

@@ -150,10 +150,14 @@ func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // cmdServe starts a server on the story's data directory and sets SERVER to its
-// address; it is ended with the story. Arguments are added to the command.
+// address; it is ended with the story. Arguments are added to the command; "serve
+// again" takes the address of the server before.
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: serve ARG...")
+	}
+	if len(args) > 0 && args[0] == "again" {
+		args = append([]string{"--listen", strings.TrimPrefix(ts.Getenv("SERVER"), "http://")}, args[1:]...)
 	}
 	cmd := exec.Command("millrace", append([]string{"server", "--listen", "127.0.0.1:0"}, args...)...)
 	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {

@@ -15,16 +15,17 @@ import (
 	"sync"
 
 	"github.com/millrace/millrace/internal/code"
+	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/kind"
 )
 
 // GoBuilder returns a function that builds Go main packages, each content once,
 // below cache. Builds of the same content wait for each other.
-func GoBuilder(cache string) func(context.Context, *kind.Plan, func(string)) (string, error) {
+func GoBuilder(cache string) func(context.Context, *kind.Plan, func(control.Step)) (string, error) {
 	var mu sync.Mutex
 	building := map[string]*sync.Mutex{}
-	return func(ctx context.Context, plan *kind.Plan, progress func(string)) (string, error) {
+	return func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (string, error) {
 		digest, err := goDigest(ctx, plan)
 		if err != nil {
 			return "", err
@@ -42,7 +43,7 @@ func GoBuilder(cache string) func(context.Context, *kind.Plan, func(string)) (st
 		if _, err := os.Stat(executable); err == nil {
 			return executable, nil
 		}
-		progress("building the Go program")
+		progress(control.Step{Text: "building the Go program"})
 		return executable, goBuild(ctx, plan, filepath.Dir(executable))
 	}
 }

@@ -62,10 +62,25 @@ func (b *Backend) Start(_ context.Context, launch spool.Launch, files map[string
 	_ = os.Remove(b.prelude(launch.Execution))
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.runners[launch.Execution] != nil || dir.Begun() || dir.Alive() {
+	if b.starting(launch.Execution) || dir.Begun() || dir.Alive() {
 		return nil
 	}
 	return b.spawn(launch.Execution, dir)
+}
+
+// starting reports whether a runner that this process started is there. One that
+// ended before it began may be started again. b.mu is held.
+func (b *Backend) starting(id string) bool {
+	gone := b.runners[id]
+	if gone == nil {
+		return false
+	}
+	select {
+	case <-gone:
+		return false
+	default:
+		return true
+	}
 }
 
 // spawn starts the runner in a session of its own, with the server's environment
@@ -112,18 +127,11 @@ func Environment(environ []string) []string {
 // State implements control.Backend.
 func (b *Backend) State(id string) control.State {
 	b.mu.Lock()
-	gone := b.runners[id]
+	starting := b.starting(id)
 	b.mu.Unlock()
 	dir := spool.Of(b.root, id)
-	if gone != nil {
-		select {
-		case <-gone:
-		default:
-			return control.Alive
-		}
-	}
 	switch {
-	case dir.Alive():
+	case starting, dir.Alive():
 		return control.Alive
 	case dir.Begun():
 		return control.Gone
@@ -186,6 +194,15 @@ func (b *Backend) Remove(id string) error {
 		return err
 	}
 	return spool.Of(b.root, id).Remove()
+}
+
+// Held implements control.Backend.
+func (b *Backend) Held(id string) []string {
+	launch, err := spool.Of(b.root, id).Launch()
+	if err != nil {
+		return nil // it has no spool yet, hence no devices
+	}
+	return launch.GPUs
 }
 
 // Changed implements control.Backend: it tells the end of runners that this

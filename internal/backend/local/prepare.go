@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
@@ -42,11 +43,11 @@ type Preparer struct {
 	Token        string // credentials for calls back to the server; "" for none
 	LogLimit     int64  // bytes; 0 for no limit
 	Prelude      func(execution string) string
-	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(string)) (executable string, err error)
+	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
 // Prepare implements control.Preparer.
-func (p *Preparer) Prepare(ctx context.Context, e store.Execution, progress func(string)) (spool.Launch, map[string][]byte, error) {
+func (p *Preparer) Prepare(ctx context.Context, e store.Execution, progress func(control.Step)) (spool.Launch, map[string][]byte, error) {
 	uri := function.ParseURI(document.String(e.Plan, "function"))
 	doc, err := p.Functions.FunctionGet(ctx, e.Project, uri.Name, "", uri.Hash)
 	if err != nil {
@@ -61,25 +62,25 @@ func (p *Preparer) Prepare(ctx context.Context, e store.Execution, progress func
 	if err != nil {
 		return spool.Launch{}, nil, err
 	}
-	launch, err := p.Launch(ctx, e, plan, run, func(line string) {
-		p.say(e.ID, line)
-		progress(line)
+	launch, err := p.Launch(ctx, e, plan, run, func(step control.Step) {
+		p.say(e.ID, step)
+		progress(step)
 	})
 	return launch, plan.Files, err
 }
 
 // say adds a line to the log that stands before the execution's own.
-func (p *Preparer) say(execution, line string) {
+func (p *Preparer) say(execution string, step control.Step) {
 	file, err := os.OpenFile(p.Prelude(execution), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return // the log loses a line of progress, nothing else
 	}
 	defer file.Close()
-	fmt.Fprintf(file, "> %s\n", line)
+	fmt.Fprintf(file, "> %s\n", step)
 }
 
 // Launch completes a plan with what it needs of this machine.
-func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(string)) (spool.Launch, error) {
+func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (spool.Launch, error) {
 	launch := spool.Launch{
 		Execution: e.ID, Project: e.Project, UID: e.UID, Name: document.String(run, "metadata", "name"), Attempt: e.Attempt,
 		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
@@ -114,26 +115,23 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 		return launch, err
 	}
 	environment, err := p.Environments.Ensure(ctx, env.Request{Interpreter: interpreter, Requirements: requirements}, func(step env.Progress) {
-		progress("environment: " + describe(step))
+		progress(describe(step))
 	})
 	if err != nil {
 		return launch, err
 	}
-	launch.Python = environment.Python
+	launch.Python, launch.VirtualEnv = environment.Python, environment.Path
 	launch.Env = append(slices.Clip(launch.Env), "VIRTUAL_ENV="+environment.Path, "PATH="+environment.Path+"/bin:"+path(launch.Env))
 	return launch, nil
 }
 
-// describe says in one line how far the build of an environment is.
-func describe(step env.Progress) string {
-	line := string(step.Phase)
+// describe says how far the build of an environment is.
+func describe(step env.Progress) control.Step {
+	text := "environment: " + string(step.Phase)
 	if step.Package != "" {
-		line += " " + step.Package
+		text += " " + step.Package
 	}
-	if step.Total > 0 {
-		line += fmt.Sprintf(" (%d of %d)", step.Done, step.Total)
-	}
-	return line
+	return control.Step{Text: text, Done: step.Done, Total: step.Total}
 }
 
 // path is the PATH that an execution would have.

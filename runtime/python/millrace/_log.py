@@ -72,7 +72,7 @@ class Logger:
             text,
         )
         if fields:
-            line += " " + _fields(fields)
+            line += ": " + _fields(fields)
         print(line, file=self.stream or sys.stdout)
 
 
@@ -80,6 +80,6 @@ def _fields(fields: dict[str, Any]) -> str:
     from json import dumps
 
     try:
-        return dumps(fields, default=str)
+        return dumps(fields, default=str, separators=(",", ":"), ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return _json.dumps({key: str(value) for key, value in fields.items()})

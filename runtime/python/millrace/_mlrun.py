@@ -81,13 +81,15 @@ def wrap(function: Callable[..., Any], context: MLClientCtx, bound: list[Any]) -
     parsed = hints or any(name in annotated for name in context._inputs)
     if not (returns or parsed) or not mlrun.mlconf.packagers.enabled:
         return function
-    wrapped = mlrun.handler(inputs=hints or bool(parsed), outputs=returns)(function)
+    import mlrun.runtimes.local as local
+
+    # The public decorator warns in versions that have this one.
+    decorator = getattr(local, "mlrun_handler_decorator", None) or mlrun.handler
+    wrapped = decorator(inputs=hints or bool(parsed), outputs=returns)(function)
     if any(value is _real for value in bound):
         return wrapped
     # mlrun finds the context of a handler that does not take it by looking for a
     # frame of its own local runtime on the stack.
-    import mlrun.runtimes.local as local
-
     scope: dict[str, Any] = {"wrapped": wrapped}
     source = "def call(*args, **kwargs):\n    return wrapped(*args, **kwargs)\n"
     exec(compile(source, str(local.__file__), "exec"), scope)
@@ -102,13 +104,23 @@ def logs_returns(context: MLClientCtx) -> bool:
 def forward(context: MLClientCtx) -> None:
     """Emit what mlrun's context of this process recorded, and let it write its own state."""
     global _own, _real
-    real = _real if _own is context else _global_context(context)
+    watched = _own is context
+    real = _real if watched else _global_context(context)
     _own = _real = None
     if real is None:
         return
+    if not _has_api():
+        if not watched:
+            _forward_artifacts(real, context)
+        _forward_children(real, context)
     iteration = context.iteration
     record: dict[str, Any] = {"t": "update", "iter": iteration}
-    known = {"labels": context.labels, "annotations": context.annotations, "parameters": context.parameters}
+    # mlrun sets the label kind itself when the run has none.
+    known = {
+        "labels": dict({"kind": "local"}, **context.labels),
+        "annotations": context.annotations,
+        "parameters": context.parameters,
+    }
     for what in ("results", "labels", "annotations", "parameters"):
         values = dict(getattr(real, what, None) or {})
         values = {key: value for key, value in values.items() if known.get(what, {}).get(key) != value}
@@ -120,11 +132,31 @@ def forward(context: MLClientCtx) -> None:
     status = real.to_dict().get("status") or {}
     if status.get("iterations"):
         best = (real.results or {}).get("best_iteration") or 0
-        context._emit({"t": "iterations", "table": _plain(status["iterations"]), "best": best})
+        header, *rows = _plain(status["iterations"])
+        # mlrun leaves out the state of a child that has completed.
+        rows = [[row[0] or "completed", *row[1:]] for row in rows]
+        context._emit({"t": "iterations", "table": [header, *rows], "best": best})
     if real.state == "error":
         context.set_state(error=status.get("error") or "the code set the state to error", commit=False)
     elif real.state == "running":
         real.commit(completed=False)
+
+
+def _forward_artifacts(real: Any, context: MLClientCtx) -> None:
+    """Emit the artifacts of a context that a script made itself, where its version of mlrun has kept them."""
+    kept = getattr(getattr(real, "_artifacts_manager", None), "artifacts", None) or {}
+    for key, artifact in kept.items():
+        document = artifact if isinstance(artifact, dict) else artifact.to_dict()
+        context._emit({"t": "artifact", "iter": context.iteration, "key": key, "doc": _plain(document)})
+
+
+def _forward_children(real: Any, context: MLClientCtx) -> None:
+    for child in getattr(real, "_children", None) or ():
+        record = {"t": "child", "iter": child.iteration, "parameters": _plain(child.parameters)}
+        failed = child.state in ("error", "aborted")
+        context._emit(dict(record, state=child.state if failed else "completed"))
+        if child.results:
+            context._emit({"t": "update", "iter": child.iteration, "results": _plain(child.results)})
 
 
 def _global_context(context: MLClientCtx) -> Any:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # Modules that show nothing of sys.path, of the environment or of other processes.
 _PURE = frozenset(
-    "__future__ abc array base64 binascii bisect calendar cmath collections copy dataclasses datetime decimal "
-    "enum errno fractions functools heapq hashlib hmac itertools json math numbers operator random re secrets "
-    "statistics string struct textwrap time types typing unicodedata zlib millrace".split()
+    "__future__ _io _warnings abc array base64 binascii bisect calendar cmath collections copy dataclasses datetime "
+    "decimal enum errno fractions functools heapq hashlib hmac itertools json math numbers operator random re "
+    "secrets statistics string struct textwrap time types typing unicodedata zlib millrace".split()
 )
 _ADDED = frozenset(("exit", "quit", "copyright", "credits", "license", "help"))
 _REFLECTION = frozenset(("__import__", "__builtins__", "eval", "exec", "compile", "globals", "vars", "dir"))

@@ -133,7 +133,9 @@ class WorkerCase(unittest.TestCase):
     def loaded(self, code, handler="handler", start=None, **load):
         """Start a worker and load code; fail if it cannot."""
         host = self.start(**(start or {}))
-        host.send(frame(LOAD, head=dict({"file": self.write("code.py", code), "handler": handler}, **load)))
+        if "file" not in load:
+            load["file"] = self.write("code.py", code)
+        host.send(frame(LOAD, head=dict(load, handler=handler)))
         answer = host.read()
         self.assertEqual(answer.kind, LOADED, "%r\n%s" % (answer, host.log()))
         return host
