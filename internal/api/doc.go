@@ -20,9 +20,11 @@
 // # Pages
 //
 // A page token holds the filters and the next page, so it survives a restart and
-// works on any server. Clients before 1.8 send the token of the first page again
-// and again and expect the server to remember where they are; they are answered
-// with the whole rest in one response, which ends their loop (page.go).
+// works on any server. Clients before 1.8 cannot use it: they send the token of
+// the first page again and again, expecting the server to remember where they
+// are, and drop the page that comes without a token. They always want the whole
+// list, so their request for the first page is answered with all of it, which
+// needs no further request (page.go).
 //
 // # Where functions run
 //

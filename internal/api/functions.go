@@ -18,6 +18,9 @@ func functionPut(c *call) error {
 	if err != nil {
 		return err
 	}
+	if _, err := function.Parse(document.Clone(doc)); err != nil { // what cannot be read is not kept
+		return err
+	}
 	hash, err := c.s.opts.Store.FunctionPut(c.ctx(), store.FunctionPut{
 		Project: c.path("project"), Name: c.path("name"), Tag: c.str("tag"), Versioned: versioned, Doc: doc,
 	})

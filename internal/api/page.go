@@ -22,9 +22,8 @@ const restChunk = 1000
 
 // pageRequest is what a list call asks for.
 type pageRequest struct {
-	number int  // from 1; 0 when everything is asked for
-	size   int  // 0 when everything is asked for
-	rest   bool // from this page on to the end in one answer
+	number int // from 1; 0 when everything is asked for
+	size   int // 0 when everything is asked for
 	filter url.Values
 	list   string // what is listed, so that a token only fits its own list
 }
@@ -89,7 +88,6 @@ func (c *call) page() (pageRequest, error) {
 		if err != nil {
 			return p, err
 		}
-		p.rest = number == 0 && c.clientBefore(1, 8)
 		if number > 0 {
 			p.number = int(number)
 		}
@@ -101,6 +99,9 @@ func (c *call) page() (pageRequest, error) {
 		if key != "page" && key != "page-size" && c.route.param(key) != nil {
 			p.filter[key] = values
 		}
+	}
+	if number == 1 && c.clientBefore(1, 8) {
+		return p, nil // everything; see the package comment
 	}
 	if size > 0 || number > 0 {
 		p.number = max(1, int(number))
@@ -123,7 +124,7 @@ func (p pageRequest) window() store.Page {
 // info is the pagination object of an answer with count items, after which more
 // may follow.
 func (p pageRequest) info(count int, more bool) document.Object {
-	if p.size == 0 || p.rest || count == 0 {
+	if p.size == 0 || count == 0 {
 		return document.Object{"page": nil, "page-size": nil, "page-token": nil}
 	}
 	out := document.Object{"page": p.number, "page-size": p.size, "page-token": nil}
@@ -142,7 +143,7 @@ type lister func(window store.Page) (items []document.Object, more bool, err err
 // which is read and written piece by piece so that its size does not matter.
 func (c *call) writePage(key string, p pageRequest, read lister) error {
 	window := p.window()
-	endless := p.size == 0 || p.rest
+	endless := p.size == 0
 	if endless {
 		window.Size = restChunk
 	}
@@ -159,7 +160,7 @@ func (c *call) writePage(key string, p pageRequest, read lister) error {
 	buffer.b = append(append(append(buffer.b, `{"`...), key...), `":[`...)
 	for {
 		for i, item := range items {
-			if i > 0 || window.Offset > p.window().Offset {
+			if i > 0 || window.Offset > 0 {
 				buffer.b = append(buffer.b, ',')
 			}
 			buffer.b = document.Append(buffer.b, item)

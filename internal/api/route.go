@@ -37,7 +37,6 @@ type answer struct {
 	schema  string // "" with media "": no body
 	media   string // "" means application/json
 	headers []string
-	doc     string
 }
 
 // param returns the parameter called name, nil when there is none.
@@ -80,11 +79,6 @@ func with(groups ...[]param) option {
 
 // body declares a JSON body.
 func body(schema string) option { return func(rt *route) { rt.body = &content{schema: schema} } }
-
-// optionalBody declares a JSON body that may be absent.
-func optionalBody(schema string) option {
-	return func(rt *route) { rt.body = &content{schema: schema, optional: true} }
-}
 
 // rawBody declares a body of bytes.
 func rawBody(media string) option { return func(rt *route) { rt.body = &content{media: media} } }

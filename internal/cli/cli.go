@@ -26,8 +26,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"github.com/millrace/millrace/internal/fault"
 )
 
@@ -65,7 +63,6 @@ type env struct {
 	system     System
 	soft, hard context.Context // see interrupts
 	global     globalOptions
-	failed     *cobra.Command // the command whose error is being reported
 }
 
 // execute runs the command and reports its error.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"strings"
-	"time"
 
 	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/document"
@@ -115,13 +114,4 @@ func (e *env) storedFunction(c *client.Client, text string) (document.Object, er
 		return nil, fault.NotFound("there is no function %s; 'millrace get functions --project %s' lists them, and a file is named by its path", uri, uri.Project)
 	}
 	return doc, err
-}
-
-// age is how long ago a document's time was, "" when it has none.
-func age(text string, now time.Time) (time.Duration, bool) {
-	t, err := document.ParseTime(text)
-	if err != nil {
-		return 0, false
-	}
-	return now.Sub(t), true
 }

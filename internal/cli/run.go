@@ -19,19 +19,19 @@ type runOptions struct {
 	target string // what is run
 	args   []string
 
-	handler, kind, name, tag string
-	params, inputs, labels   []string
-	requirements             []string
-	requirementsFiles        []string
-	env, limits              []string
-	image, python, workdir   string
-	artifactPath             string
-	timeout, retryDelay      string
-	retries                  int
-	hyperparams              []string
-	selector                 string
-	detach, quiet, verbose   bool
-	output                   string
+	handler, kind, name    string
+	params, inputs, labels []string
+	requirements           []string
+	requirementsFiles      []string
+	env, limits            []string
+	image, python, workdir string
+	artifactPath           string
+	timeout, retryDelay    string
+	retries                int
+	hyperparams            []string
+	selector               string
+	detach, quiet, verbose bool
+	output                 string
 }
 
 const runHelp = `Run a function once and follow it: a Python file, a notebook, a function.yaml, a folder, a

@@ -61,5 +61,5 @@ func fileSkew(folder string) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("look at a file in %s: %w", filepath.Clean(folder), err)
 	}
-	return info.ModTime().Sub(time.Now()), nil
+	return time.Until(info.ModTime()), nil
 }

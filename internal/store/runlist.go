@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
@@ -56,8 +57,11 @@ func (s *Store) RunList(ctx context.Context, filter RunFilter) (items []document
 func (v view) runConditions(alias string, f RunFilter) conditions {
 	c := conditions{dialect: v.dialect}
 	c.equal(alias+".project", f.Project)
-	if !f.WithChildren {
-		c.add(alias + ".iter = 0") // as text, so that partial indices serve it
+	// As text, so that partial indices serve it.
+	if f.WithChildren {
+		c.add(alias + ".iter >= 0")
+	} else {
+		c.add(alias + ".iter = 0")
 	}
 	c.name(alias+".name", f.Name)
 	c.in(alias+".uid", f.UIDs)
@@ -184,7 +188,7 @@ func (v view) runPartitions(ctx context.Context, f RunFilter) (string, []any, er
 		c.labels("r", f.Labels)
 		inner = `SELECT id, start_time, newest FROM (SELECT r.id AS id, r.start_time AS start_time,
 			MAX(r.` + sort + `) OVER (PARTITION BY ` + by + `) AS newest,
-			ROW_NUMBER() OVER (PARTITION BY ` + by + ` ORDER BY r.` + sort + ` ` + direction + `, r.id ` + direction + `) AS place
+			ROW_NUMBER() OVER (PARTITION BY ` + by + ` ORDER BY ` + byThen("r", sort, direction) + `) AS place
 			FROM runs r` + c.where() + `) w WHERE place <= ?`
 		args = append(c.args, int64(p.Rows))
 	}
@@ -198,6 +202,16 @@ func (v view) runPartitions(ctx context.Context, f RunFilter) (string, []any, er
 	}
 	limit, limitArgs := window(f.Page, f.Limit)
 	return `SELECT r.doc FROM (` + inner + `) k CROSS JOIN runs r WHERE r.id = k.id` + order + limit, append(args, limitArgs...), nil
+}
+
+// byThen is the order inside a partition: by the column, then by start and id,
+// which is the order of the indices.
+func byThen(alias, column, direction string) string {
+	order := alias + "." + column + " " + direction
+	if column != "start_time" {
+		order += ", " + alias + ".start_time " + direction
+	}
+	return order + ", " + alias + ".id " + direction
 }
 
 // latestOfNames is the query for the first rows of each name, found by jumping
@@ -224,18 +238,37 @@ func (v view) latestOfNames(ctx context.Context, f RunFilter, p RunPartition, so
 	}
 	f.Name = NameFilter{}
 	c := v.runConditions("x", f)
+	if sort != "start_time" {
+		// The plus keeps the bounds from being looked up in the index by start time,
+		// whose rows would then have to be sorted.
+		for i, part := range c.parts {
+			if strings.HasPrefix(part, "x.start_time ") {
+				c.parts[i] = "+" + part
+			}
+		}
+	}
 	c.add("x.name = names.name")
 	c.in("x.state", f.States)
 	c.labels("x", f.Labels)
-	first := `FROM runs x` + c.where() + ` ORDER BY x.` + sort + ` DESC, x.id DESC LIMIT ?`
+	newest := func(name string) string {
+		if p.Max == 0 {
+			return "0" // nobody asks
+		}
+		return `MAX(y.` + sort + `) OVER (PARTITION BY ` + name + `)`
+	}
+	first := `FROM runs x` + c.where() + ` ORDER BY ` + byThen("x", sort, "DESC") + ` LIMIT ?`
 	rows := append(c.args, int64(p.Rows))
 	if v.dialect.postgres {
-		query := names + `SELECT y.id, y.start_time, MAX(y.` + sort + `) OVER (PARTITION BY names.name) AS newest
+		query := names + `SELECT y.id, y.start_time, ` + newest("names.name") + ` AS newest
 			FROM names CROSS JOIN LATERAL (SELECT x.id, x.start_time, x.updated ` + first + `) y` + outer.where()
 		// The subquery stands before the conditions on names.
 		return query, append(append(outer.args[:2:2], rows...), outer.args[2:]...), nil
 	}
-	query := names + `SELECT y.id AS id, y.start_time AS start_time, MAX(y.` + sort + `) OVER (PARTITION BY y.name) AS newest
-		FROM names CROSS JOIN runs y` + outer.where() + ` AND y.id IN (SELECT x.id ` + first + `)`
+	in := "IN"
+	if p.Rows == 1 {
+		in = "=" // needs no table of the subquery's rows
+	}
+	query := names + `SELECT y.id AS id, y.start_time AS start_time, ` + newest("y.name") + ` AS newest
+		FROM names CROSS JOIN runs y` + outer.where() + ` AND y.id ` + in + ` (SELECT x.id ` + first + `)`
 	return query, append(outer.args, rows...), nil
 }

@@ -74,7 +74,7 @@ func openSQLite(ctx context.Context, opts Options) (engine, error) {
 	}
 	// FULL: a commit is on the disk when it returns. The checkpoint threshold is
 	// larger than the default 1,000 pages so that fewer commits pay for one.
-	write, err := sql.Open("sqlite", dsn("synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "wal_autocheckpoint(4000)", "cache_size(-16000)"))
+	write, err := sql.Open("sqlite", dsn("synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)", "cache_size(-16000)"))
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}

@@ -12,7 +12,7 @@ type Page struct {
 	Offset, Size int
 }
 
-// Labels is a parsed list of label filters, all of which have to match.
+// LabelFilter is one condition on labels; all of those given have to match.
 type LabelFilter struct {
 	Key, Value                 string
 	HasValue                   bool // "k=v"; otherwise the key only has to exist

@@ -91,6 +91,7 @@ func Main(m *testing.M) {
 type Server struct {
 	URL     string
 	DataDir string
+	PID     int
 	log     string
 }
 
@@ -114,6 +115,7 @@ func StartServer(t testing.TB, args ...string) *Server {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.PID = cmd.Process.Pid
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { s.stop(t, cmd, ended) })

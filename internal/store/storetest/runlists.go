@@ -285,7 +285,7 @@ func partition(runs []modelRun, p store.RunPartition) []modelRun {
 			continue
 		}
 		slices.SortFunc(group, func(a, b modelRun) int {
-			order := cmp.Or(value(a).Compare(value(b)), project[a.project]-project[b.project], a.order-b.order)
+			order := cmp.Or(value(a).Compare(value(b)), a.start.Compare(b.start), project[a.project]-project[b.project], a.order-b.order)
 			if p.Ascending {
 				return order
 			}

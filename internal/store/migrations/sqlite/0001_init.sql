@@ -48,13 +48,15 @@ CREATE TABLE runs (
     UNIQUE (project, uid, iter)
 );
 -- The first page of a list, for each thing that lists are usually about. Runs and
--- their children are apart, so that a run with 100,000 children hides nothing.
+-- their children are apart, so that a run with 100,000 children hides nothing; the
+-- condition that is always true keeps the index with children for lists that say
+-- that they want them.
 CREATE INDEX runs_start         ON runs (project, start_time)        WHERE iter = 0;
-CREATE INDEX runs_start_all     ON runs (project, start_time, iter);
+CREATE INDEX runs_start_all     ON runs (project, start_time)        WHERE iter >= 0;
 CREATE INDEX runs_start_global  ON runs (start_time)                 WHERE iter = 0;
 CREATE INDEX runs_state         ON runs (project, state, start_time) WHERE iter = 0;
 CREATE INDEX runs_name          ON runs (project, name, start_time)  WHERE iter = 0;
-CREATE INDEX runs_name_updated  ON runs (project, name, updated)     WHERE iter = 0;
+CREATE INDEX runs_name_updated  ON runs (project, name, updated, start_time) WHERE iter = 0;
 
 -- One row a label, in the order in which a list by label shows runs. The row of a
 -- run is found again from the run's own columns, so no second index is needed.
