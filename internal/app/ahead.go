@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/worker"
 )
@@ -52,7 +53,7 @@ func startAhead(ctx context.Context, request cli.RunRequest) *ahead {
 	a := &ahead{output: output, log: log, python: interpreter.Executable}
 	a.worker, err = worker.Start(ctx, worker.Spec{
 		Interpreter: interpreter.Executable, RuntimeDir: runtimeDir, Stdout: output, Stderr: output,
-		Env: append(local.Environment(os.Environ()), local.ExecutionVariable+"="+request.UID()+"-1"),
+		Env: append(local.Environment(os.Environ()), runner.ExecutionVariable+"="+request.UID()+"-1"),
 	})
 	if err != nil {
 		a.discard()

@@ -72,8 +72,8 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	if err := spec.Check(); err != nil {
 		return nil, err
 	}
-	if len(document.Map(run, "spec", "hyperparams")) > 0 || document.String(run, "spec", "hyper_param_options", "param_file") != "" {
-		return nil, fault.Invalid("spec.hyperparams asks for an iterative task, which this server does not execute yet; start one run for each set of parameters, or let the SDK iterate with local=True")
+	if len(document.Map(run, "spec", "hyperparams")) > 0 || document.String(run, "spec", "hyper_param_options", "param_file") != "" || document.String(run, "spec", "param_file") != "" {
+		return nil, fault.Invalid("spec.hyperparams: this server does not run iterative tasks yet; run them with local=True")
 	}
 	p := &Plan{
 		Handler: document.String(run, "spec", "handler"), Workdir: spec.Workdir, PythonVersion: spec.PythonVersion,

@@ -49,3 +49,9 @@ func killProcessGroup(pid int) error {
 
 // KillTagged cannot look into other processes here and reports none.
 func KillTagged(context.Context, string, string) (int, error) { return 0, nil }
+
+// Adopt does nothing here.
+func Adopt() error { return nil }
+
+// KillAdopted finds nothing here: what leaves its process group lives on.
+func KillAdopted(context.Context, string, string) error { return nil }

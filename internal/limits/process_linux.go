@@ -131,16 +131,24 @@ func tagged(entry []byte) []int {
 		if pid == selfPID() {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
-		if err != nil {
-			continue // it is gone, or somebody else's
-		}
-		for item := range bytes.SplitSeq(data, []byte{0}) {
-			if bytes.Equal(item, entry) {
-				out = append(out, pid)
-				break
-			}
+		if hasEntry(pid, entry) {
+			out = append(out, pid)
 		}
 	}
 	return out
+}
+
+// hasEntry reports whether the environment of a process has the entry; one that
+// is gone, or somebody else's, has not.
+func hasEntry(pid int, entry []byte) bool {
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	if err != nil {
+		return false
+	}
+	for item := range bytes.SplitSeq(data, []byte{0}) {
+		if bytes.Equal(item, entry) {
+			return true
+		}
+	}
+	return false
 }

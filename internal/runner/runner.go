@@ -10,6 +10,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,23 +117,10 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 		}
 		defer output.Close()
 	}
-	group, err := limits.Create(r.launch.Execution, limits.Limits{CPU: r.launch.Limits.CPU, Memory: r.launch.Limits.Memory, Pids: r.launch.Limits.Pids})
-	if err != nil {
+	if err := r.confine(); err != nil {
 		return failed("limits", err)
 	}
-	r.group = group
-	defer func() {
-		kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		if err := errors.Join(group.Kill(kill), group.Close()); err != nil {
-			r.Logger.Error("end limits group", "execution", r.launch.Execution, "error", err)
-		}
-	}()
-	if path := group.Path(); path != "" {
-		if err := r.dir.Note("group", path); err != nil {
-			return failed("limits", err)
-		}
-	}
+	defer r.sweep(context.WithoutCancel(ctx))
 	lease, err := env.Use(r.launch.VirtualEnv) // until then nobody prunes it
 	if err != nil {
 		return failed("environment", err)
@@ -156,6 +144,39 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 	return r.call(watched, call)
 }
 
+// confine makes the group that bounds the execution's processes. An execution
+// without limits needs none: joining a control group takes longer than a short run.
+func (r *runner) confine() (err error) {
+	wanted := limits.Limits{CPU: r.launch.Limits.CPU, Memory: r.launch.Limits.Memory, Pids: r.launch.Limits.Pids}
+	if wanted == (limits.Limits{}) {
+		return limits.Adopt()
+	}
+	if r.group, err = limits.Create(r.launch.Execution, wanted); err != nil {
+		return err
+	}
+	if path := r.group.Path(); path != "" {
+		return r.dir.Note("group", path)
+	}
+	return nil
+}
+
+// sweep ends whatever the execution has left running.
+func (r *runner) sweep(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := errors.Join(r.group.Kill(ctx), r.group.Close())
+	if r.group == nil {
+		err = limits.KillAdopted(ctx, ExecutionVariable, r.launch.Execution)
+	}
+	if err != nil {
+		r.Logger.Error("end what the execution left running", "execution", r.launch.Execution, "error", err)
+	}
+}
+
+// ExecutionVariable is the environment variable by which the processes of an
+// execution are found.
+const ExecutionVariable = "MILLRACE_EXECUTION"
+
 func failed(reason string, err error) spool.Outcome {
 	text := fault.Message(err)
 	if fault.CodeOf(err) == fault.CodeInternal {
@@ -167,7 +188,7 @@ func failed(reason string, err error) spool.Outcome {
 // applied says which limits hold and by which means, for the run's status.
 func (r *runner) applied() document.Object {
 	applied := r.group.Applied()
-	out := document.Object{"mechanism": applied.Mechanism}
+	out := document.Object{"mechanism": cmp.Or(applied.Mechanism, "none")}
 	if applied.CPU > 0 {
 		out["cpu"] = applied.CPU
 	}
@@ -275,6 +296,7 @@ const maxVariable = 120 << 10
 // environment is what an execution sees on top of the runner's own environment.
 func (r *runner) environment() []string {
 	env := []string{
+		ExecutionVariable + "=" + r.launch.Execution,
 		"MLRUN_META_TMPFILE=" + r.metaFile(),
 		"MLRUN_DEFAULT_PROJECT=" + r.launch.Project,
 		"MLRUN_ACTIVE_PROJECT=" + r.launch.Project,

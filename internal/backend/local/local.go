@@ -19,12 +19,9 @@ import (
 
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/limits"
+	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 )
-
-// ExecutionVariable is the environment variable by which the processes of an
-// execution are found when their runner was killed.
-const ExecutionVariable = "MILLRACE_EXECUTION"
 
 // Backend starts and watches runners. The zero value is not usable; see New.
 type Backend struct {
@@ -94,7 +91,7 @@ func (b *Backend) spawn(id string, dir spool.Dir) error {
 	cmd := exec.Command(b.executable, "exec", "--spool", dir.Path)
 	cmd.Dir = dir.Path
 	cmd.Stdout, cmd.Stderr = output, output
-	cmd.Env = append(Environment(os.Environ()), ExecutionVariable+"="+id)
+	cmd.Env = append(Environment(os.Environ()), runner.ExecutionVariable+"="+id)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start runner: %w", err)
@@ -116,7 +113,7 @@ func Environment(environ []string) []string {
 	kept := environ[:0:0]
 	for _, entry := range environ {
 		name, _, _ := strings.Cut(entry, "=")
-		if name == "MILLRACE_TOKEN" || name == "MILLRACE_DATABASE_URL" || strings.HasPrefix(name, "MILLRACE_SECRET") || name == ExecutionVariable {
+		if name == "MILLRACE_TOKEN" || name == "MILLRACE_DATABASE_URL" || strings.HasPrefix(name, "MILLRACE_SECRET") || name == runner.ExecutionVariable {
 			continue
 		}
 		kept = append(kept, entry)
@@ -171,7 +168,7 @@ func (b *Backend) Clean(id string) {
 		}
 	}
 	if dir.Noted("clean") == "" { // its runner did not get to say that nothing is left
-		if _, err := limits.KillTagged(ctx, ExecutionVariable, id); err != nil {
+		if _, err := limits.KillTagged(ctx, runner.ExecutionVariable, id); err != nil {
 			b.logger.Error("clean processes", "execution", id, "error", err)
 		}
 	}
