@@ -4,7 +4,7 @@
 CORE = ("__init__", "_json", "_wire", "_errors", "_site", "_bind", "_values", "_context", "_load", "_worker")
 
 
-def build(root: str, target: str) -> list:
+def build(root: str, target: str) -> list[str]:
     """Compile the core modules, store them in target and return them.
 
     A folder that cannot be written costs time on every start, nothing else.
@@ -57,4 +57,4 @@ def _pyc(code: object, mtime: int, size: int) -> bytes:
     from importlib.util import MAGIC_NUMBER
 
     header = MAGIC_NUMBER + bytes(4) + (mtime & 0xFFFFFFFF).to_bytes(4, "little")
-    return header + (size & 0xFFFFFFFF).to_bytes(4, "little") + marshal.dumps(code)
+    return header + (size & 0xFFFFFFFF).to_bytes(4, "little") + marshal.dumps(code)  # type: ignore[arg-type]
