@@ -191,7 +191,11 @@ func (r *runner) meta() error {
 			return err
 		}
 	}
-	for _, item := range document.List(doc, "status", "artifacts") {
+	artifacts := document.List(doc, "status", "artifacts")
+	if variables(r.environment())["MLRUN_DBPATH"] != "" {
+		artifacts = nil // the SDK has stored them in the server itself, in full
+	}
+	for _, item := range artifacts {
 		if artifact, ok := item.(document.Object); ok {
 			if err := r.write("artifact", document.Object{"key": document.String(artifact, "metadata", "key"), "doc": artifact}); err != nil {
 				return err
