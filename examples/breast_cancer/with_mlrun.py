@@ -5,6 +5,7 @@
 
 Nothing here knows Millrace: the script is what an MLRun user writes."""
 
+import datetime
 import pathlib
 import sys
 import tempfile
@@ -40,7 +41,9 @@ def main(url: str, project_name: str) -> None:
 def show(project) -> None:
     for function in project.list_functions() or []:
         print(f"  function {function.metadata.name:10} {function.kind:6} {function.metadata.hash[:12]}")
-    for run in project.list_runs():
+    # Without a filter, list_runs() asks for the newest run of each name only.
+    since = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+    for run in project.list_runs(start_time_from=since):
         accuracy = run["status"].get("results", {}).get("accuracy")
         print(f"  run      {run['metadata']['name']:16} {run['status']['state']:10} accuracy {accuracy}")
     for artifact in project.list_artifacts():

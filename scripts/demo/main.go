@@ -143,7 +143,7 @@ func (d *demo) installSDK() (python string, err error) {
 		if err != nil {
 			continue // that version is not here
 		}
-		fmt.Printf("installing mlrun %s for Python %s (a minute, the first time)\n", choice.release, interpreter.Version)
+		fmt.Printf("installing mlrun %s for Python %s (a minute or three, the first time)\n", choice.release, interpreter.Version)
 		requirements, err := env.ParseRequirements([]string{"mlrun==" + choice.release}, d.root)
 		if err != nil {
 			return "", err

@@ -99,6 +99,11 @@ class Reporter(unittest.TestResult):
         super().addError(test, err)
         self._report(test, "fail", "".join(traceback.format_exception(*err)))
 
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self._report(subtest, "fail", "".join(traceback.format_exception(*err)))
+
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
         self._report(test, "skip", reason)

@@ -51,7 +51,7 @@ class Inside(Flow):
         run = self.fn.run(handler="with_pandas", params={"rows": 4})
         frame = run.artifact("frame").as_df()
         self.assertEqual(list(frame["n"]), [0, 1, 2, 3])
-        (model,) = self.project.list_models("model", tree=run.uid())
+        (model,) = self.project.list_models(tree=run.uid())
         self.assertEqual(model.spec.metrics, {"acc": 0.5})
 
     def test_the_database_is_reached_from_the_run(self):

@@ -92,17 +92,19 @@ class Lists(Flow):
         self.assertFalse(self.project.list_functions(name="nothing"))
 
     def test_artifacts(self):
-        tables = self.project.list_artifacts("table")
-        self.assertEqual(len(tables), 5)
-        (two,) = self.project.list_artifacts("table", labels=["n=2"])
-        self.assertEqual(two["metadata"]["labels"]["n"], "2")
-        self.assertEqual(len(self.project.list_artifacts("table", tree=self.runs[0])), 1)
-        self.assertEqual(len(self.project.list_artifacts("tab")), 0)
-        self.assertEqual(len(self.project.list_artifacts("~TAB")), 5)
+        # The key of a run's artifact in the database begins with the run's name.
+        self.assertEqual(len(self.project.list_artifacts("run-2_table")), 1)
+        self.assertEqual(len(self.project.list_artifacts("~TABLE")), 5)
+        self.assertEqual(len(self.project.list_artifacts("table")), 0)
+        (two,) = self.project.list_artifacts("~table", labels=["n=2"])
+        self.assertEqual(two["metadata"]["key"], "table")
+        self.assertEqual(len(self.project.list_artifacts(tree=self.runs[0])), 1)
+        self.assertEqual(len(self.project.list_artifacts(kind="model")), 0)
 
     def test_one_artifact(self):
-        item = self.project.get_artifact("table", tree=self.runs[1])
+        item = self.project.get_artifact("run-1_table")
         self.assertEqual(item.to_dataitem().get().decode(), "n\n1\n")
+        self.assertEqual(item.metadata.tree, self.runs[1])
 
 
 class Deletions(Flow):
@@ -128,9 +130,9 @@ class Deletions(Flow):
 
     def test_an_artifact(self):
         run = self.fn.run(handler="train", params={"n": 4})
-        item = self.project.get_artifact("table", tree=run.uid())
+        item = self.project.get_artifact("deletions-train_table", tree=run.uid())
         self.project.delete_artifact(item)
-        self.assertEqual(len(self.project.list_artifacts("table", tree=run.uid())), 0)
+        self.assertEqual(len(self.project.list_artifacts("~table", tree=run.uid())), 0)
 
     def test_a_project_with_everything_in_it(self):
         name = self.project_name + "-x"

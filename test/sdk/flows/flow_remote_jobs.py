@@ -129,12 +129,11 @@ class RemoteJobs(Flow):
         thread.join()
         self.assertEqual(failures, [])
 
-    def test_abort_of_a_finished_run_is_a_conflict(self):
+    def test_abort_of_a_finished_run_fails_and_changes_nothing(self):
         run = self.fn.run(handler="train")
-        with self.assertRaises(Exception) as caught:
-            self.db.abort_run(run.uid(), self.project_name)
-        self.assertIn("completed", str(caught.exception))
-        self.assertEqual(run.refresh().state(), "completed")
+        with self.assertRaises(mlrun.errors.MLRunRuntimeError):
+            run.abort()
+        self.assertEqual(self.db.read_run(run.uid(), self.project_name)["status"]["state"], "completed")
 
     def test_with_requirements_and_environment(self):
         fn = self.job("with-requirements", CODE, requirements=["six==1.16.0"])
@@ -169,12 +168,14 @@ class RemoteJobs(Flow):
         run.refresh()
         self.assertEqual(run.status.results["accuracy"], 0.2)
 
-    def test_hyper_parameters(self):
-        task = mlrun.new_task(handler="train")
+    def test_iterative_tasks_are_refused_rather_than_run_once(self):
+        task = mlrun.new_task(handler="train", name="iterative")
         task.with_hyper_params({"rate": [1, 3, 2]}, selector="max.accuracy")
-        run = self.fn.run(task)
-        self.assertEqual(run.status.results["best_iteration"], 2)
-        self.assertEqual(len(run.status.iterations), 4)
+        with self.assertRaises(Exception) as caught:
+            self.fn.run(task)
+        self.assertIn("hyperparams", str(caught.exception))
+        for run in self.db.list_runs(name="iterative", project=self.project_name):
+            self.assertEqual(run["status"]["state"], "error")
 
     def test_a_local_kind_is_not_submitted(self):
         body = {

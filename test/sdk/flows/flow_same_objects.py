@@ -29,7 +29,7 @@ class SameObjects(Flow):
         uri = run["spec"]["function"]
         fn = mlrun.import_function("db://" + uri)
         self.assertIn("def train", self.code(fn))
-        note = self.project.get_artifact("note", tree=uid)
+        note = self.project.get_artifact("cli-fn-train_note", tree=uid)
         self.assertEqual(note.to_dataitem().get().decode(), "a note")
         again = fn.run(handler="train", params={"rate": 0.75}, local=True, artifact_path=str(self.folder))
         self.assertEqual(again.status.results, {"rate": 0.75})
@@ -53,8 +53,9 @@ class SameObjects(Flow):
         fn.run(handler="train", local=True, artifact_path=str(self.folder))
         self.cli("run", f"{self.project_name}/listed:v1", "--handler", "train", "--project", self.project_name)
         ours = sorted(run["metadata"]["uid"] for run in self.cli_json("get", "runs"))
-        since = datetime.datetime(2000, 1, 1)  # without a filter the SDK asks for the latest of each name
-        theirs = sorted(run["metadata"]["uid"] for run in self.project.list_runs(start_time_from=since))
+        # Without any filter the SDK asks for the newest run of each name only.
+        long_ago = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+        theirs = sorted(run["metadata"]["uid"] for run in self.project.list_runs(start_time_from=long_ago))
         self.assertEqual(ours, theirs)
         ours = sorted({fn["metadata"]["name"] for fn in self.cli_json("get", "functions")})
         theirs = sorted({fn.metadata.name for fn in self.project.list_functions()})
