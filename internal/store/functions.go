@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"strings"
-	"time"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
@@ -199,12 +198,4 @@ func (tx *Tx) FunctionDelete(_ context.Context, project, name string) error {
 		}
 	}
 	return nil
-}
-
-// truncate is t as it is kept: in microseconds.
-func truncate(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.UTC().Truncate(time.Microsecond)
 }

@@ -124,7 +124,7 @@ func (c *check) pythonLint() {
 	out, err = c.output(python, append([]string{"-m", "ruff", "format", "--check"}, folders...)...)
 	c.verdict("ruff format", out, err)
 	for _, folder := range existing("runtime/python") {
-		out, err = c.output(python, "-m", "mypy", "--strict", "--python-version", "3.10", folder)
+		out, err = c.output(python, "-m", "mypy", "--strict", "--python-version", "3.10", folder+"/millrace", folder+"/boot.py")
 		c.verdict("mypy "+folder, out, err)
 	}
 }

@@ -1,10 +1,16 @@
 """Write the file that boot.py starts from: the code of the core modules."""
 
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+
 # In the order in which they can be executed.
 CORE = ("__init__", "_json", "_wire", "_errors", "_site", "_bind", "_values", "_context", "_load", "_worker")
 
 
-def build(root: str, target: str) -> list:
+def build(root: str, target: str) -> list[tuple[str, str, CodeType]]:
     """Compile the core modules, store them in target and return them.
 
     A folder that cannot be written costs time on every start, nothing else.
@@ -57,4 +63,4 @@ def _pyc(code: object, mtime: int, size: int) -> bytes:
     from importlib.util import MAGIC_NUMBER
 
     header = MAGIC_NUMBER + bytes(4) + (mtime & 0xFFFFFFFF).to_bytes(4, "little")
-    return header + (size & 0xFFFFFFFF).to_bytes(4, "little") + marshal.dumps(code)
+    return header + (size & 0xFFFFFFFF).to_bytes(4, "little") + marshal.dumps(code)  # type: ignore[arg-type] # a code object
