@@ -85,7 +85,7 @@ def traceback_of(error: BaseException, runtime_dir: str) -> str:
         trace = error.__traceback__
         while trace is not None and _is_own(trace.tb_frame.f_code.co_filename, runtime_dir):
             trace = trace.tb_next
-        whole = TracebackException(type(error), error, trace, **options)
+        whole = TracebackException(type(error), error, trace, **options)  # type: ignore[arg-type]
         part: Any = whole
         visited = set()
         while part is not None and id(part) not in visited:

@@ -155,7 +155,7 @@ def _code(name: str, file: str) -> tuple[Any, Any]:
 
     loader = SourceFileLoader(name, file)
     try:
-        return loader.get_code(name), loader
+        return loader.get_code(name), loader  # type: ignore[return-value]
     except FileNotFoundError:
         raise UserError("the code file %s does not exist" % file) from None
     except (OSError, UnicodeDecodeError) as error:

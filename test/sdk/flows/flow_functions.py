@@ -49,7 +49,7 @@ class Functions(Flow):
                     fn = mlrun.new_function(name, project=self.project_name, kind=kind, image="x")
                 fn.save()
                 sent, back = fn.to_dict(), mlrun.import_function(f"db://{self.project_name}/{name}").to_dict()
-                self.assertEqual(back["kind"], kind)
+                self.assertEqual(back["kind"], sent["kind"])
                 self.assertEqual(json.loads(json.dumps(back["spec"])), json.loads(json.dumps(sent["spec"])))
 
     def test_versions_are_immutable_and_found_by_hash(self):
