@@ -1,7 +1,5 @@
 """Write the file that boot.py starts from: the code of the core modules."""
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
@@ -10,7 +8,7 @@ if TYPE_CHECKING:
 CORE = ("__init__", "_json", "_wire", "_errors", "_site", "_bind", "_values", "_context", "_load", "_worker")
 
 
-def build(root: str, target: str) -> list[tuple[str, str, CodeType]]:
+def build(root: str, target: str) -> "list[tuple[str, str, CodeType]]":
     """Compile the core modules, store them in target and return them.
 
     A folder that cannot be written costs time on every start, nothing else.
@@ -63,4 +61,4 @@ def _pyc(code: object, mtime: int, size: int) -> bytes:
     from importlib.util import MAGIC_NUMBER
 
     header = MAGIC_NUMBER + bytes(4) + (mtime & 0xFFFFFFFF).to_bytes(4, "little")
-    return header + (size & 0xFFFFFFFF).to_bytes(4, "little") + marshal.dumps(code)  # type: ignore[arg-type] # a code object
+    return header + (size & 0xFFFFFFFF).to_bytes(4, "little") + marshal.dumps(code)  # type: ignore[arg-type]

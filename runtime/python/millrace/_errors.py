@@ -81,7 +81,7 @@ def traceback_of(error: BaseException, runtime_dir: str) -> str:
         from sys import version_info
         from traceback import TracebackException
 
-        options: dict[str, Any] = {"compact": True} if version_info >= (3, 10) else {}
+        options = {"compact": True} if version_info >= (3, 10) else {}
         trace = error.__traceback__
         while trace is not None and _is_own(trace.tb_frame.f_code.co_filename, runtime_dir):
             trace = trace.tb_next

@@ -32,7 +32,7 @@ def _c_codec() -> tuple[Callable[[str], Any], Callable[[Any], str]]:
             "-Infinity": float("-inf"),
         }.__getitem__
 
-    scan = _json.make_scanner(Options())  # type: ignore[arg-type] # it wants these attributes, whatever has them
+    scan = _json.make_scanner(Options())  # type: ignore[arg-type]
     encode = _json.make_encoder(None, _plain, _json.encode_basestring_ascii, None, ":", ",", False, False, True)
     join = "".join
 

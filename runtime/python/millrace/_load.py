@@ -11,7 +11,7 @@ from millrace._errors import UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import CodeType, ModuleType
     from typing import Any
 
     from millrace._context import MLClientCtx
@@ -149,7 +149,7 @@ def _environment(env: dict[str, str]) -> None:
             site.execsitecustomize()
 
 
-def _code(name: str, file: str) -> tuple[Any, Any]:
+def _code(name: str, file: str) -> tuple[CodeType, Any]:
     """Compile file, or take its cached bytecode."""
     from _frozen_importlib_external import SourceFileLoader
 

@@ -68,7 +68,7 @@ def wrap(function: Callable[..., Any], context: MLClientCtx, bound: list[Any]) -
     Only where there is something to do, since parsing the hints of a handler that
     needs none of it can fail.
     """
-    import mlrun  # type: ignore[import-not-found] # only there when user code has it
+    import mlrun
 
     spec = context._document.get("spec") or {}
     hints = {}
@@ -81,7 +81,7 @@ def wrap(function: Callable[..., Any], context: MLClientCtx, bound: list[Any]) -
     parsed = hints or any(name in annotated for name in context._inputs)
     if not (returns or parsed) or not mlrun.mlconf.packagers.enabled:
         return function
-    import mlrun.runtimes.local as local  # type: ignore[import-not-found]
+    import mlrun.runtimes.local as local
 
     # The public decorator warns in versions that have this one.
     decorator = getattr(local, "mlrun_handler_decorator", None) or mlrun.handler

@@ -203,7 +203,7 @@ class Pipe:
 
     def _write_masked(self, data: bytes) -> None:
         """Write a large frame whole: a signal handler that raises in the middle would cut it."""
-        from _signal import (  # type: ignore[import-not-found] # signal itself imports enum
+        from _signal import (
             SIG_BLOCK,
             SIG_SETMASK,
             SIGKILL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posix
 import sys
-from _signal import SIGINT, signal  # type: ignore[import-not-found] # signal itself imports enum
+from _signal import SIGINT, signal
 
 from millrace import _context, _errors, _json, _load, _site, _values, _wire
 
@@ -213,7 +213,7 @@ def main(argv: list[str]) -> None:
     sys.modules["__main__"].__dict__["__builtins__"] = sys.modules["builtins"]
     sys.argv = [""]
     if sys.stdout is not None:
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # it is Python's own here
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     _site.prepare(_RUNTIME.rstrip("/"))
     status = 0
     try:
@@ -302,7 +302,7 @@ def _complain(text: str) -> None:
     """Write text to standard error, whatever has become of it."""
     for stream in (sys.stderr, sys.__stderr__):
         try:
-            stream.write(text)  # type: ignore[union-attr] # None fails, and the next is tried
+            stream.write(text)  # type: ignore[union-attr]
             stream.flush()  # type: ignore[union-attr]
             return
         except BaseException:
