@@ -35,32 +35,35 @@ func (c *Control) Apply(ctx context.Context, id string) (store.Execution, bool, 
 		if len(records) == 0 {
 			return e, news, nil
 		}
-		err = c.Store.Tx(ctx, func(tx *store.Tx) error {
-			if err := tx.ExecutionUpdate(ctx, id, func(now *store.Execution) error {
-				if now.Offset != e.Offset || now.Phase == "finished" {
-					return errStale
-				}
-				now.Offset = next
-				for _, record := range records {
-					switch record.Type {
-					case "started":
-						now.Phase = "running"
-						now.Started = record.Time
-					case "end":
-						now.Outcome = record.Body
-					}
-				}
-				return nil
-			}); err != nil {
-				return err
-			}
-			return c.write(ctx, tx, e, records)
-		})
+		err = c.Store.Tx(ctx, func(tx *store.Tx) error { return c.apply(ctx, tx, e, records, next) })
 		if err != nil && !errors.Is(err, errStale) {
 			return e, news, err
 		}
 		news = true
 	}
+}
+
+// apply is one batch of Apply: the records between the execution's offset and next.
+func (c *Control) apply(ctx context.Context, tx *store.Tx, e store.Execution, records []spool.Record, next int64) error {
+	if err := tx.ExecutionUpdate(ctx, e.ID, func(now *store.Execution) error {
+		if now.Offset != e.Offset || now.Phase == "finished" {
+			return errStale
+		}
+		now.Offset = next
+		for _, record := range records {
+			switch record.Type {
+			case "started":
+				now.Phase = "running"
+				now.Started = record.Time
+			case "end":
+				now.Outcome = record.Body
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return c.write(ctx, tx, e, records)
 }
 
 // write brings records into the run, its children and the artifacts.
@@ -168,6 +171,11 @@ func setState(doc document.Object, state string) {
 // finish ends an attempt: the run gets its final state, or the next attempt is
 // queued when the run asks for retries. Finishing twice does nothing.
 func (c *Control) finish(ctx context.Context, id string, outcome spool.Outcome) error {
+	return c.finishAfter(ctx, id, outcome, func(*store.Tx) error { return nil })
+}
+
+// finishAfter is finish with something to be done before, in the same transaction.
+func (c *Control) finishAfter(ctx context.Context, id string, outcome spool.Outcome, before func(*store.Tx) error) error {
 	now := c.Now()
 	var task string
 	children, err := c.liveChildren(ctx, id)
@@ -175,6 +183,10 @@ func (c *Control) finish(ctx context.Context, id string, outcome spool.Outcome) 
 		return err
 	}
 	err = c.Store.Tx(ctx, func(tx *store.Tx) error {
+		if err := before(tx); err != nil {
+			return err
+		}
+		outcome := outcome // this function may run more than once
 		var e store.Execution
 		if err := tx.ExecutionUpdate(ctx, id, func(stored *store.Execution) error {
 			if stored.Phase == "finished" {

@@ -47,12 +47,12 @@ func TestParseDuration(t *testing.T) {
 			t.Errorf("%q: %v %v", in, got, err)
 		}
 	}
-	for in, want := range map[string]time.Duration{"-1": function.Infinite, " -1 ": function.Infinite, "-1.0": function.Infinite, "1m": time.Minute, "60": time.Minute} {
+	for in, want := range map[string]time.Duration{"-1": function.Infinite, " -1 ": function.Infinite, "2s": 2 * time.Second, "-1.0": function.Infinite, "1m": time.Minute, "60": time.Minute} {
 		if got, err := function.ParseThreshold(in); err != nil || got != want {
 			t.Errorf("threshold %q: %v %v, want %v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"59s", "0", "-2", ""} {
+	for _, in := range []string{"900ms", "0", "-2", ""} {
 		if got, err := function.ParseThreshold(in); !fault.Is(err, fault.CodeInvalid) {
 			t.Errorf("threshold %q: %v %v", in, got, err)
 		}

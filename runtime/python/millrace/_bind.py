@@ -157,11 +157,11 @@ def _from_code(function: Any) -> list[Parameter]:
 
 def _annotations(function: Any) -> dict[str, Any]:
     try:
-        return function.__annotations__
+        return dict(function.__annotations__)
     except Exception:  # evaluated late, of names that do not exist
         from annotationlib import Format, get_annotations  # type: ignore[import-not-found]
 
-        return get_annotations(function, format=Format.FORWARDREF)
+        return dict(get_annotations(function, format=Format.FORWARDREF))
 
 
 def _annotate(parameter: Parameter, annotation: Any) -> None:

@@ -1,10 +1,14 @@
 """Write the file that boot.py starts from: the code of the core modules."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+
 # In the order in which they can be executed.
 CORE = ("__init__", "_json", "_wire", "_errors", "_site", "_bind", "_values", "_context", "_load", "_worker")
 
 
-def build(root: str, target: str) -> list[str]:
+def build(root: str, target: str) -> "list[tuple[str, str, CodeType]]":
     """Compile the core modules, store them in target and return them.
 
     A folder that cannot be written costs time on every start, nothing else.

@@ -114,7 +114,7 @@ class MLClientCtx:
     @property
     def parameters(self) -> dict[str, Any]:
         """A copy of the parameters."""
-        return _copy(self._parameters)
+        return dict(_copy(self._parameters))
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -124,7 +124,7 @@ class MLClientCtx:
     @property
     def results(self) -> dict[str, Any]:
         """A copy of what was logged so far."""
-        return _copy(self._results)
+        return dict(_copy(self._results))
 
     @property
     def artifacts(self) -> list[dict[str, Any]]:

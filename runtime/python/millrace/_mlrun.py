@@ -85,7 +85,7 @@ def wrap(function: Callable[..., Any], context: MLClientCtx, bound: list[Any]) -
 
     # The public decorator warns in versions that have this one.
     decorator = getattr(local, "mlrun_handler_decorator", None) or mlrun.handler
-    wrapped = decorator(inputs=hints or bool(parsed), outputs=returns)(function)
+    wrapped: Callable[..., Any] = decorator(inputs=hints or bool(parsed), outputs=returns)(function)
     if any(value is _real for value in bound):
         return wrapped
     # mlrun finds the context of a handler that does not take it by looking for a
@@ -93,7 +93,8 @@ def wrap(function: Callable[..., Any], context: MLClientCtx, bound: list[Any]) -
     scope: dict[str, Any] = {"wrapped": wrapped}
     source = "def call(*args, **kwargs):\n    return wrapped(*args, **kwargs)\n"
     exec(compile(source, str(local.__file__), "exec"), scope)
-    return scope["call"]
+    call: Callable[..., Any] = scope["call"]
+    return call
 
 
 def logs_returns(context: MLClientCtx) -> bool:

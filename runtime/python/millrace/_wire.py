@@ -203,7 +203,14 @@ class Pipe:
 
     def _write_masked(self, data: bytes) -> None:
         """Write a large frame whole: a signal handler that raises in the middle would cut it."""
-        from _signal import SIG_BLOCK, SIG_SETMASK, SIGKILL, SIGSTOP, pthread_sigmask, valid_signals
+        from _signal import (
+            SIG_BLOCK,
+            SIG_SETMASK,
+            SIGKILL,
+            SIGSTOP,
+            pthread_sigmask,
+            valid_signals,
+        )
 
         before = pthread_sigmask(SIG_BLOCK, valid_signals() - {SIGKILL, SIGSTOP})
         try:

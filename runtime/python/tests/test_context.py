@@ -212,9 +212,9 @@ class ContextTest(WorkerCase):
         self.assertEqual(
             lines,
             [
-                '> TIME [info] message {"key": 1, "other": "\\u00fc"}',
+                '> TIME [info] message: {"key":1,"other":"ü"}',
                 "> TIME [debug] shown 5",
-                '> TIME [error] bad {"value": "<class \'object\'>"}',
+                '> TIME [error] bad: {"value":"<class \'object\'>"}',
             ],
         )
 
