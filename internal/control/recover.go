@@ -65,8 +65,15 @@ func (c *Control) settleAtOnce(ctx context.Context, id string) (bool, error) {
 		}
 	}
 	c.Backend.Clean(id)
-	err = c.finishAfter(ctx, id, records[len(records)-1].Outcome(), func(tx *store.Tx) error { return c.apply(ctx, tx, e, records, next) })
-	return err == nil, err
+	stale := false
+	err = c.finishAfter(ctx, id, records[len(records)-1].Outcome(), func(tx *store.Tx) error {
+		err := c.apply(ctx, tx, e, records, next)
+		stale = errors.Is(err, errStale)
+		return err
+	})
+	// Stale: another process has applied them, and has finished the execution or is
+	// about to; the ordinary way finds out.
+	return err == nil && !stale, err
 }
 
 // Running reports whether the loop runs.
