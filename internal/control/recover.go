@@ -71,8 +71,8 @@ func (c *Control) settleAtOnce(ctx context.Context, id string) (bool, error) {
 		stale = errors.Is(err, errStale)
 		return err
 	})
-	// Another process may have applied the records while the runner still held its
-	// lock, and so without finishing the execution: that is still to be done.
+	// Stale: another process has applied them, and has finished the execution or is
+	// about to; the ordinary way finds out.
 	return err == nil && !stale, err
 }
 
