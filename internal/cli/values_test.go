@@ -91,10 +91,10 @@ func TestParseParams(t *testing.T) {
 
 func TestInputURL(t *testing.T) {
 	t.Parallel()
-	e := &env{Process: Process{Dir: "/work/dir", HomeDir: "/home/ada"}}
+	e := &env{Process: Process{Dir: "/home/ada/dir", HomeDir: "/home/ada"}}
 	for text, want := range map[string]string{
-		"data.csv":         "/work/dir/data.csv",
-		"./a/../data.csv":  "/work/dir/data.csv",
+		"data.csv":         "/home/ada/dir/data.csv",
+		"./a/../data.csv":  "/home/ada/dir/data.csv",
 		"/abs/data.csv":    "/abs/data.csv",
 		"~/data.csv":       "/home/ada/data.csv",
 		"s3://b/k":         "s3://b/k",

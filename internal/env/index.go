@@ -29,16 +29,13 @@ import (
 
 // pipConfig is what downloading pip itself needs of the machine's pip settings.
 type pipConfig struct {
-	index     string   // base URL of the simple API
+	index     string   // base URL of the simple API; "" when the machine names none
 	findLinks []string // local folders only
 	cert      string   // file of certificate authorities
 	proxy     string
 	trusted   []string // hosts whose certificate is not checked
 	noIndex   bool
 }
-
-// defaultIndex is pip's own default.
-const defaultIndex = "https://pypi.org/simple"
 
 // readPipConfig reads pip's files and variables, in pip's order of precedence.
 // What cannot be read is left out: pip itself will say so.
@@ -62,9 +59,6 @@ func readPipConfig(getenv func(string) string, interp Interpreter) pipConfig {
 		return values[name]
 	}
 	c := pipConfig{index: get("index-url"), cert: get("cert"), proxy: get("proxy"), trusted: strings.Fields(get("trusted-host"))}
-	if c.index == "" {
-		c.index = defaultIndex
-	}
 	switch strings.ToLower(get("no-index")) {
 	case "1", "true", "yes", "on":
 		c.noIndex = true
@@ -162,8 +156,8 @@ const (
 // download fetches the newest pip wheel that runs on interp, checks its hash
 // and returns the path of a temporary file that keeps the wheel's name.
 func (f pipFinder) download(ctx context.Context, config pipConfig, interp Interpreter) (string, error) {
-	if config.noIndex {
-		return "", fault.Precondition("%s has no usable pip and pip is configured without a package index: install pip %d.%d or newer for it",
+	if config.noIndex || config.index == "" {
+		return "", fault.Precondition("%s has no usable pip, and no package index is configured to get one from: install pip %d.%d or newer for it (on Debian the package python3-venv has one), or set PIP_INDEX_URL",
 			interp.Executable, oldestPip[0], oldestPip[1])
 	}
 	unreachable := func(err error) error {

@@ -280,8 +280,9 @@ func TestPipFromIndexRefuses(t *testing.T) {
 	}{
 		"wrong hash":   {map[string]string{"PIP_INDEX_URL": x.URL + "/simple/"}, "SHA-256"},
 		"nothing":      {map[string]string{"PIP_CONFIG_FILE": config}, "404"},
-		"no index":     {map[string]string{"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.DevNull}, "without a package index"},
-		"certificates": {map[string]string{"PIP_CERT": "/nowhere.pem", "PIP_CONFIG_FILE": os.DevNull}, "PIP_CERT"},
+		"no index":     {map[string]string{"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.DevNull}, "no package index"},
+		"certificates": {map[string]string{"PIP_CERT": "/nowhere.pem", "PIP_INDEX_URL": x.URL + "/simple/", "PIP_CONFIG_FILE": os.DevNull}, "PIP_CERT"},
+		"none named":   {map[string]string{"PIP_CONFIG_FILE": os.DevNull}, "PIP_INDEX_URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -68,6 +68,9 @@ func run(ctx context.Context, data string, withSDK bool) error {
 	if err := d.command(nil, "go", "build", "-o", d.binary, "./cmd/millrace").Run(); err != nil {
 		return fmt.Errorf("go build: %w", err)
 	}
+	if err := d.pip(); err != nil {
+		return err
+	}
 	if err := d.commandLine(); err != nil {
 		return err
 	}
@@ -99,6 +102,26 @@ func (d *demo) commandLine() error {
 		return err
 	}
 	return d.list(nil)
+}
+
+// pip makes sure that Python can install packages: Debian's python3 comes without
+// pip, and its package python3-venv brings one.
+func (d *demo) pip() error {
+	for _, module := range []string{"pip", "ensurepip"} {
+		if exec.CommandContext(d.ctx, "python3", "-c", "import "+module).Run() == nil {
+			return nil
+		}
+	}
+	install, err := exec.LookPath("apt-get")
+	if err != nil {
+		return nil // what is missing will be said by the run that misses it
+	}
+	title("Python has no pip here: installing Debian's package python3-venv")
+	argv := []string{install, "install", "-y", "-qq", "--no-install-recommends", "python3-venv"}
+	if os.Geteuid() != 0 {
+		argv = append([]string{"sudo"}, argv...)
+	}
+	return d.command([]string{"DEBIAN_FRONTEND=noninteractive"}, argv[0], argv[1:]...).Run()
 }
 
 // sdk lets the stock SDK do the same against a server on the same data folder.
