@@ -79,7 +79,7 @@ func steps() []step {
 		{"python-lint", "ruff on all Python, mypy --strict on the runtime", (*check).pythonLint},
 		{"vulns", "govulncheck", (*check).vulns},
 		{"unit", "all Go tests but the suites below", (*check).unit},
-		{"python", "tests of the Python runtime on every interpreter found", (*check).python},
+		{"python", "the Python runtime beside the MLRun package", (*check).python},
 		{"stories", "user stories as scripts", suite("./test/stories/...", 15*time.Minute)},
 		{"conformance", "what a function object does, on every backend", suite("./test/conformance/...", 20*time.Minute)},
 		{"sdk", "the stock MLRun SDK against a started server", suite("./test/sdk/...", 40*time.Minute)},

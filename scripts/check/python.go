@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -11,29 +10,35 @@ import (
 	"github.com/millrace/millrace/test/pyenv"
 )
 
-const runtimeTests = "runtime/python/tests"
+const bridgeTests = "runtime/python/tests/test_mlrun.py"
 
-// python runs the tests of the runtime on each interpreter here; the runtime
-// promises to work on all of them.
+// bridges are the environments for the tests of the runtime beside the MLRun
+// package; the releases are those of test/sdk.
+var bridges = []struct {
+	release string
+	pythons []string
+}{
+	{"mlrun==1.12.1", []string{"3.11"}},
+	{"mlrun==1.7.2", []string{"3.9", "3.10", "3.11"}},
+}
+
+// python runs the tests of the runtime that need the MLRun package beside it. The
+// others run on every interpreter here as a part of the Go tests (runtime/python).
 func (c *check) python() {
-	all := pyenv.Interpreters()
-	if len(all) == 0 {
-		c.skip("tests of the Python runtime", "there is no Python 3.9 or newer")
-		return
-	}
-	if _, err := os.Stat(runtimeTests); err != nil {
-		c.skip("tests of the Python runtime", err.Error())
-		return
-	}
-	for _, python := range all {
-		what := "runtime on Python " + python.Version
-		bin, err := pyenv.Venv(c.ctx, python, pytest)
-		if err != nil {
-			c.skip(what, "pytest cannot be installed: "+err.Error())
+	for _, bridge := range bridges {
+		what := "runtime beside " + bridge.release
+		python, ok := pyenv.Find(bridge.pythons...)
+		if !ok {
+			c.skip(what, fmt.Sprintf("there is none of the Pythons %v", bridge.pythons))
 			continue
 		}
-		cmd := c.command(bin, "-m", "pytest", "-q", "-p", "no:cacheprovider", runtimeTests)
-		cmd.Env = append(cmd.Env, "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH="+filepath.Dir(runtimeTests))
+		bin, err := pyenv.Venv(c.ctx, python, bridge.release, pytest)
+		if err != nil {
+			c.skip(what, "it cannot be installed: "+err.Error())
+			continue
+		}
+		cmd := c.command(bin, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", bridgeTests)
+		cmd.Env = append(cmd.Env, "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH="+filepath.Dir(bridgeTests))
 		out, err := cmd.CombinedOutput()
 		n := pytestCounts(string(out))
 		c.total.add(counts{passed: n.passed, failed: n.failed})
@@ -47,7 +52,7 @@ func (c *check) python() {
 			fmt.Fprintf(c.out, "ok    %s: %d tests\n", what, n.passed)
 		}
 		for range n.skipped {
-			c.skip(what, "a test of it was skipped")
+			c.skip(what, "a test of it was skipped:\n"+string(out))
 		}
 	}
 }
