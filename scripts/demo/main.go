@@ -139,7 +139,8 @@ func (d *demo) sdk() error {
 	if err != nil {
 		return err
 	}
-	client := d.command([]string{"PYTHONWARNINGS=ignore"}, bin, filepath.Join(d.example, "with_mlrun.py"), url, project)
+	// The SDK imports GitPython, which otherwise insists on a git command.
+	client := d.command([]string{"PYTHONWARNINGS=ignore", "GIT_PYTHON_REFRESH=quiet"}, bin, filepath.Join(d.example, "with_mlrun.py"), url, project)
 	if err := errors.Join(client.Run(), d.list([]string{"MILLRACE_URL=" + url})); err != nil {
 		return errors.Join(err, stop())
 	}
