@@ -329,7 +329,7 @@ func FuzzQuantityAndDuration(f *testing.F) {
 		if d, err := function.ParseDuration(text); err == nil && d < 0 {
 			t.Fatalf("the duration %q is %v", text, d)
 		}
-		if d, err := function.ParseThreshold(text); err == nil && d != function.Infinite && d < time.Minute {
+		if d, err := function.ParseThreshold(text); err == nil && d != function.Infinite && d < time.Second {
 			t.Fatalf("the threshold %q is %v", text, d)
 		}
 	})

@@ -117,11 +117,15 @@ func (d *demo) pip() error {
 		return nil // what is missing will be said by the run that misses it
 	}
 	title("Python has no pip here: installing Debian's package python3-venv")
-	argv := []string{install, "install", "-y", "-qq", "--no-install-recommends", "python3-venv"}
-	if os.Geteuid() != 0 {
-		argv = append([]string{"sudo"}, argv...)
+	for _, argv := range [][]string{{install, "update", "-qq"}, {install, "install", "-y", "-qq", "--no-install-recommends", "python3-venv"}} {
+		if os.Geteuid() != 0 {
+			argv = append([]string{"sudo"}, argv...)
+		}
+		if err := d.command([]string{"DEBIAN_FRONTEND=noninteractive"}, argv[0], argv[1:]...).Run(); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+		}
 	}
-	return d.command([]string{"DEBIAN_FRONTEND=noninteractive"}, argv[0], argv[1:]...).Run()
+	return nil
 }
 
 // sdk lets the stock SDK do the same against a server on the same data folder.
