@@ -148,7 +148,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"run", "a", "-p", "x"}, `--param "x" must be NAME=VALUE`},
 		{[]string{"run", "a", "--input", "=x"}, `--input "=x" must be NAME=VALUE`},
 		{[]string{"run", "a", "--label", "x"}, `--label "x" must be NAME=VALUE`},
-		{[]string{"run", "a", "--timeout", "3s"}, `--timeout "3s" must be a duration of at least a minute`},
+		{[]string{"run", "a", "--timeout", "3ms"}, `--timeout "3ms" must be a duration of at least a second`},
 		{[]string{"run", "a", "--retry-delay", "3s"}, "--retry-delay has a meaning only with --retries"},
 		{[]string{"get"}, `"millrace get" needs a KIND`},
 		{[]string{"get", "pods"}, `there is no kind "pods"`},

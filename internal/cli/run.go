@@ -244,8 +244,8 @@ func (e *env) task(o runOptions) (document.Object, error) {
 	}
 	if o.timeout != "" {
 		limit, err := time.ParseDuration(o.timeout)
-		if err != nil || limit < time.Minute {
-			return nil, usagef("--timeout %q must be a duration of at least a minute, such as 90s, 10m or 2h", o.timeout)
+		if err != nil || limit < time.Second {
+			return nil, usagef("--timeout %q must be a duration of at least a second, such as 90s, 10m or 2h", o.timeout)
 		}
 		spec["state_thresholds"] = document.Object{"executing": o.timeout}
 	}

@@ -35,7 +35,7 @@ func DefaultThresholds() map[string]string {
 	}
 }
 
-// ParseThreshold reads a state threshold: a duration of a minute or more, or "-1"
+// ParseThreshold reads a state threshold: a duration of a second or more, or "-1"
 // for Infinite.
 func ParseThreshold(text string) (time.Duration, error) {
 	if n, err := strconv.ParseFloat(strings.TrimSpace(text), 64); err == nil && n == -1 {
