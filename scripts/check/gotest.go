@@ -54,7 +54,7 @@ func (c *check) race() {
 		c.fail("go list", err.Error())
 		return
 	}
-	c.goTest(append([]string{"-race", "-short", "-timeout", "25m"}, packages...)...)
+	c.goTest(append([]string{"-race", "-timeout", "25m"}, packages...)...)
 }
 
 // suite is a step that runs one suite under test/.
