@@ -116,7 +116,7 @@ func TestURI(t *testing.T) {
 			t.Errorf("%q: got %+v %q", c.in, got, got.String())
 		}
 	}
-	for text, say := range map[string]string{"": "no name", "p/": "no name", "Bad_P/n": "project", "p/n:a b": "tag", "p/n:t@h": "tag"} {
+	for text, say := range map[string]string{"": "no name", "p/": "no name", "Bad_P/n": "project", "p/n:a b": "tag", "p/n:t@h": "tag", "/0@/": "hash", "n@a:b@": "tag", "n@é": "hash"} {
 		if err := function.ParseURI(text).Check(); !fault.Is(err, fault.CodeInvalid) || !strings.Contains(err.Error(), say) {
 			t.Errorf("%q: %v, want %q", text, err, say)
 		}

@@ -44,7 +44,14 @@ func (u URI) Check() error {
 			return err
 		}
 	}
+	if strings.ContainsFunc(u.Hash, badHashRune) {
+		return fault.Invalid("the hash %q of the function URI is not a hash: use the letters and digits that millrace get functions --versions shows", cut(u.Hash))
+	}
 	return ValidateTag("the tag of the function URI", u.Tag)
+}
+
+func badHashRune(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 }
 
 // TrimScheme removes a leading db://.

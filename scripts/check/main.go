@@ -1,6 +1,6 @@
 // Command check passes the whole repository: format, vet, linters, types, known
-// vulnerabilities, every Go test (also under the race detector), fuzzing, the
-// Python runtime on every interpreter, and the suites under test/.
+// vulnerabilities, every Go test with the fuzz seeds (also under the race
+// detector), the Python runtime on every interpreter, and the suites under test/.
 //
 //	go run ./scripts/check                  what this machine can do; says what it left out
 //	go run ./scripts/check --require-all    anything left out is a failure (CI)
@@ -70,28 +70,33 @@ func (c *counts) add(o counts) {
 type step struct {
 	name, about string
 	run         func(*check)
+	asked       bool // run only when --only names it
 }
 
 // steps are in the order of how soon they tell something: cheap ones first.
 func steps() []step {
 	return []step{
-		{"lint", "gofmt, go vet, staticcheck", (*check).lint},
-		{"python-lint", "ruff on all Python, mypy --strict on the runtime", (*check).pythonLint},
-		{"vulns", "govulncheck", (*check).vulns},
-		{"unit", "all Go tests but the suites below", (*check).unit},
-		{"python", "the Python runtime beside the MLRun package", (*check).python},
-		{"stories", "user stories as scripts", suite("./test/stories/...", 15*time.Minute)},
-		{"conformance", "what a function object does, on every backend", suite("./test/conformance/...", 20*time.Minute)},
-		{"sdk", "the stock MLRun SDK against a started server", suite("./test/sdk/...", 40*time.Minute)},
-		{"fuzz", "every fuzz target for a few seconds", (*check).fuzz},
-		{"race", "the Go tests again under the race detector", (*check).race},
-		{"chaos", "everything killed at random moments, nothing lost", suite("./test/chaos/...", 15*time.Minute)},
+		{"lint", "gofmt, go vet, staticcheck", (*check).lint, false},
+		{"python-lint", "ruff on all Python, mypy --strict on the runtime", (*check).pythonLint, false},
+		{"vulns", "govulncheck", (*check).vulns, false},
+		{"unit", "all Go tests but the suites below", (*check).unit, false},
+		{"python", "the Python runtime beside the MLRun package", (*check).python, false},
+		{"stories", "user stories as scripts", suite("./test/stories/...", 15*time.Minute), false},
+		{"conformance", "what a function object does, on every backend", suite("./test/conformance/...", 20*time.Minute), false},
+		{"sdk", "the stock MLRun SDK against a started server", suite("./test/sdk/...", 40*time.Minute), false},
+		{"race", "the Go tests again under the race detector", (*check).race, false},
+		{"chaos", "everything killed at random moments, nothing lost", suite("./test/chaos/...", 15*time.Minute), false},
+		// A search is not a test: what it finds depends on chance. Its findings become
+		// seeds under testdata/fuzz, and those are tests of the unit step.
+		{"fuzz", "search on from the seeds of every fuzz target, for --fuzz each; only when asked for", (*check).fuzz, true},
 	}
 }
 
 func (c *check) run(only string) error {
 	selected := steps()
-	if only != "" {
+	if only == "" {
+		selected = slices.DeleteFunc(selected, func(s step) bool { return s.asked })
+	} else {
 		names := strings.Split(only, ",")
 		for _, name := range names {
 			if !slices.ContainsFunc(selected, func(s step) bool { return s.name == name }) {
