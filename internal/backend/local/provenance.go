@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +34,15 @@ const (
 func HashSeed(uid string) uint32 {
 	sum := sha256.Sum256([]byte("hash seed " + uid))
 	return binary.LittleEndian.Uint32(sum[:])
+}
+
+// HashSeedOf is what a worker that is started before its launch is known needs in
+// its environment for HashSeed; nothing when the environment has one.
+func HashSeedOf(uid string) []string {
+	if _, inherited := os.LookupEnv(hashVariable); inherited {
+		return nil
+	}
+	return []string{hashVariable + "=" + strconv.FormatUint(uint64(HashSeed(uid)), 10)}
 }
 
 // seed puts the run's seeds into the launch's environment, before what the function
@@ -181,9 +189,4 @@ func surroundings(environment env.Environment) document.Object {
 	return document.Object{
 		"python": version, "lock": digest.Of([]byte(strings.Join(installed, "\n"))), "packages": len(installed), "shared": true,
 	}
-}
-
-// InputPath is the local path that an input's URL names; false for other URLs.
-func InputPath(run document.Object, workdir, url string) (string, bool) {
-	return provenance.LocalPath(document.String(run, "spec", "input_path"), filepath.Clean(workdir), url)
 }
