@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _noted: set[str] = set()
 _seeded: set[str] = set()
-_quiet = 0  # while a module is imported that draws at its import
+_urandom: Any = None
 _STANDARD: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
 _LIBRARY = (getattr(sys, "_stdlib_dir", None) or sys.prefix + "/lib/python%d.%d" % sys.version_info[:2]) + "/"
 _CARRIERS = ("random", "secrets", "uuid", "numpy")
@@ -49,11 +49,12 @@ def prepare(on: Callable[[str, Callable[[ModuleType], None]], None]) -> None:
     original = posix.urandom
 
     def urandom(size: int, /) -> bytes:
-        if not _quiet and _counts(sys._getframe(1), _CARRIERS):
+        if _counts(sys._getframe(1), _CARRIERS):
             _noted.add("os.urandom")
         return original(size)
 
-    posix.urandom = urandom
+    global _urandom
+    _urandom = posix.urandom = urandom
     if "os" in sys.modules:
         sys.modules["os"].urandom = urandom  # type: ignore[attr-defined]
     on("uuid", _uuid)
@@ -142,6 +143,7 @@ def random(module: Any) -> None:
     for name in _RANDOM:
         _wrap(module, name, "random")
     _seeding(module, "random")
+    module._urandom = _urandom
     generator = module.Random
     original = generator.seed
 
