@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
+	"github.com/millrace/millrace/internal/submit"
 )
 
 // Functions reads function versions.
@@ -43,6 +44,7 @@ type Preparer struct {
 	Token        string // credentials for calls back to the server; "" for none
 	LogLimit     int64  // bytes; 0 for no limit
 	Prelude      func(execution string) string
+	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
@@ -87,6 +89,9 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 		Command: plan.Command, Env: p.callback(plan.Env), Path: plan.Path, Workdir: plan.Workdir, Run: run, Limits: plan.Limits,
 		GPUs: make([]string, plan.GPUs), Grace: plan.Grace, LogLimit: p.LogLimit,
 		Timeout: plan.Thresholds["executing"],
+	}
+	if err := p.addressing(ctx, &launch); err != nil {
+		return launch, err
 	}
 	if e.Attempt > 1 {
 		document.Set(run, e.Attempt-1, "status", "retry_count")
@@ -155,6 +160,25 @@ func (p *Preparer) callback(own []string) []string {
 		out = append(out, "MLRUN_HTTPDB__TOKEN="+p.Token)
 	}
 	return append(out, own...)
+}
+
+// HashPaths is the variable that makes the content of artifacts go to a path made
+// of its own hash.
+const HashPaths = "MLRUN_ARTIFACTS__GENERATE_TARGET_PATH_FROM_ARTIFACT_HASH"
+
+// addressing has artifacts below the default path addressed by their content, so
+// that no later run overwrites them. Below a path that was named for the run they
+// have readable names.
+func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
+	template, err := p.ArtifactPath(ctx, launch.Project)
+	if err != nil {
+		return err
+	}
+	def := submit.ArtifactPath(template, launch.Project, launch.UID, document.String(launch.Run, "metadata", "labels", "owner"))
+	if strings.TrimRight(document.String(launch.Run, "spec", "output_path"), "/") == strings.TrimRight(def, "/") {
+		launch.Env = append([]string{HashPaths + "=true"}, launch.Env...)
+	}
+	return nil
 }
 
 // CheckFolder refuses a code folder that is not there, before a run is accepted.
