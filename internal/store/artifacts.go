@@ -66,13 +66,13 @@ func (tx *Tx) ArtifactPut(_ context.Context, put ArtifactPut) (document.Object, 
 	tags := []string{tag}
 	if found {
 		document.Set(doc, artifact.Time(time.UnixMicro(created)), "metadata", "created")
-		_, err = tx.exec(`UPDATE artifacts SET kind = ?, producer_uri = ?, labels = ?, updated = ?, doc = ? WHERE id = ?`, kind, producer, labels, tx.now.UnixMicro(), encode(doc), id)
+		_, err = tx.exec(`UPDATE artifacts SET kind = ?, producer_uri = ?, labels = ?, updated = ?, target = ?, doc = ? WHERE id = ?`, kind, producer, labels, tx.now.UnixMicro(), document.String(doc, "spec", "target_path"), encode(doc), id)
 	} else {
 		if tag != latest {
 			tags = append(tags, latest)
 		}
-		id, err = tx.insert(`INSERT INTO artifacts (project, key, uid, kind, tree, iter, best, producer_uri, labels, created, updated, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			put.Project, put.Key, at.UID, kind, at.Tree, at.Iter, flag(at.Iter == 0), producer, labels, tx.now.UnixMicro(), tx.now.UnixMicro(), encode(doc))
+		id, err = tx.insert(`INSERT INTO artifacts (project, key, uid, kind, tree, iter, best, producer_uri, labels, created, updated, target, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			put.Project, put.Key, at.UID, kind, at.Tree, at.Iter, flag(at.Iter == 0), producer, labels, tx.now.UnixMicro(), tx.now.UnixMicro(), document.String(doc, "spec", "target_path"), encode(doc))
 	}
 	if err != nil {
 		return nil, wrap(err, "store artifact %s/%s", put.Project, put.Key)
