@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/lineage"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/store"
 )
@@ -20,6 +21,7 @@ type Store interface {
 	Artifacts
 	Tags
 	Tasks
+	Lineages
 }
 
 // Projects keeps projects.
@@ -91,6 +93,14 @@ type Tags interface {
 type Tasks interface {
 	TaskGet(ctx context.Context, project, name string) (document.Object, error)
 	TaskList(ctx context.Context, filter store.TaskFilter) ([]document.Object, error)
+}
+
+// Lineages tells what came from what.
+type Lineages interface {
+	// LineageFind returns the id of the node that somebody named.
+	LineageFind(ctx context.Context, project, name string) (string, error)
+	// Lineage is the graph.
+	Lineage() lineage.Source
 }
 
 // Submission is a request to run a function.

@@ -54,7 +54,8 @@ func routes() []*route {
 		routes []*route
 	}{
 		{"system", systemRoutes()}, {"projects", projectRoutes()}, {"functions", functionRoutes()}, {"runs", runRoutes()},
-		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"background tasks", taskRoutes()}, {"not served here", otherRoutes()},
+		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"background tasks", taskRoutes()},
+		{"lineage", lineageRoutes()}, {"not served here", otherRoutes()},
 	} {
 		for _, rt := range area.routes {
 			rt.area = area.name
