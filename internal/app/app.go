@@ -115,7 +115,7 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.teardown = append(a.teardown, a.builds.close)
 	a.backend = local.New(a.dir, a.options.Executable, a.logs.Prelude, a.options.Logger.With("component", "local"))
 	a.preparer = &local.Preparer{
-		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Prelude: a.logs.Prelude,
+		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
 		ArtifactPath: a.artifactPath,
 		GoBuild:      local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
