@@ -89,14 +89,20 @@ type bucket interface {
 	// is the size of the whole object.
 	open(ctx context.Context, key string, r Range) (io.ReadCloser, Info, error)
 	stat(ctx context.Context, key string) (Info, error)
-	// put stores what body gives; size is its length, -1 when that is not known. When
-	// it returns an error, or is killed, what was stored before is still there.
-	put(ctx context.Context, key string, body io.Reader, size int64) error
+	// put stores what body gives. When it returns an error, or is killed, what was
+	// stored before is still there.
+	put(ctx context.Context, key string, body io.Reader, c content) error
 	// walk calls yield for everything below key, which is a folder; without
 	// recursive only for its direct children. fault.CodeNotFound when there is none.
 	walk(ctx context.Context, key string, recursive bool, yield func(Entry) error) error
 	// remove deletes an object; a missing one is no error.
 	remove(ctx context.Context, key string) error
+}
+
+// content is what a put knows beforehand.
+type content struct {
+	size   int64 // -1 when it is not known
+	resume bool  // see PutOptions
 }
 
 // Stores opens places by URL and keeps them open. It is safe for concurrent use.
@@ -271,9 +277,9 @@ func cutScheme(rawURL, scheme string) (string, bool) {
 }
 
 // openers make the stores of the schemes whose host is a bucket.
-var openers = map[string]func(name string, lookup Lookup) (bucket, error){}
+var openers = map[string]func(name string, lookup Lookup) (bucket, error){"s3": openS3}
 
-const schemeList = "http(s)://, memory:// or store://"
+const schemeList = "s3://, http(s)://, memory:// or store://"
 
 func (s *Stores) bucket(name string, open func() (bucket, error)) (bucket, error) {
 	s.mu.Lock()

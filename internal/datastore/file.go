@@ -106,7 +106,7 @@ func (files) stat(_ context.Context, path string) (Info, error) {
 
 const copyBuffer = 1 << 20
 
-func (files) put(_ context.Context, path string, body io.Reader, _ int64) (err error) {
+func (files) put(_ context.Context, path string, body io.Reader, _ content) (err error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fault.Invalid("%s exists and is not a regular file; choose another name", path)
 	}

@@ -68,7 +68,7 @@ func (m *memoryStore) stat(_ context.Context, key string) (Info, error) {
 	return object.info(), nil
 }
 
-func (m *memoryStore) put(_ context.Context, key string, body io.Reader, _ int64) error {
+func (m *memoryStore) put(_ context.Context, key string, body io.Reader, _ content) error {
 	data, err := io.ReadAll(io.LimitReader(body, maxMemory+1))
 	if err != nil {
 		return err

@@ -40,6 +40,9 @@ func (s *Stores) Stat(ctx context.Context, rawURL string) (Info, error) {
 type PutOptions struct {
 	Size   int64  // length of the body; 0 or less when it is not known
 	Digest string // sha256:<hex> that the content has to have; "" does not ask
+	// Resume allows to go on with what an earlier, broken Put of the same content to
+	// the same URL has left in the store, and to leave it there in turn.
+	Resume bool
 	// Progress is told how many bytes have been taken, as they are; may be nil.
 	Progress func(n int64)
 }
@@ -63,7 +66,7 @@ func put(ctx context.Context, at place, body io.Reader, options PutOptions) (Wri
 	sums := newSummer()
 	defer sums.stop()
 	checked := &checkedReader{ctx: ctx, from: body, sums: sums, want: size, digest: options.Digest, progress: options.Progress}
-	if err := at.bucket.put(ctx, at.key, checked, size); err != nil {
+	if err := at.bucket.put(ctx, at.key, checked, content{size: size, resume: options.Resume}); err != nil {
 		if checked.err != nil && !errors.Is(checked.err, io.EOF) {
 			return Written{}, checked.err // what the reader said is the cause
 		}

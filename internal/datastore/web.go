@@ -143,7 +143,7 @@ func readOnly(target string) error {
 	return fault.Invalid("%s is on a web server, which can only be read", target)
 }
 
-func (w *web) put(_ context.Context, target string, _ io.Reader, _ int64) error {
+func (w *web) put(_ context.Context, target string, _ io.Reader, _ content) error {
 	return readOnly(target)
 }
 func (w *web) remove(_ context.Context, target string) error { return readOnly(target) }
