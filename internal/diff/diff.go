@@ -97,14 +97,17 @@ func shown(path string, value any) any {
 	return value
 }
 
-var urlUser = lazyregexp.New(`(://[^/:@\s]*):[^/@\s]+@`)
+var (
+	urlUser  = lazyregexp.New(`(://[^/:@\s]*):[^/@\s]+@`)
+	urlQuery = lazyregexp.New(`(?i)([?&][^=&\s]*(?:sig|signature|token|key|secret|password|credential)=)[^&\s#]+`)
+)
 
-// hideURL hides the password of URLs in text.
+// hideURL hides passwords and signatures of URLs in text.
 func hideURL(text string) string {
 	if !strings.Contains(text, "://") {
 		return text
 	}
-	return urlUser.ReplaceAllString(text, "$1:"+Hidden+"@")
+	return urlQuery.ReplaceAllString(urlUser.ReplaceAllString(text, "${1}:"+Hidden+"@"), "${1}"+Hidden)
 }
 
 // compareValues lists where two values differ, objects field by field.

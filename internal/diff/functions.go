@@ -114,6 +114,9 @@ func CompareFunctions(ctx context.Context, nameA, nameB string, a, b *function.F
 		}
 	}
 	for _, c := range compareValues("", fieldsOf(a), fieldsOf(b)) {
+		if c.Path == "metadata.project" && (c.A == nil || c.B == nil) {
+			continue // a file belongs to no project yet
+		}
 		d.Fields = append(d.Fields, Field{Change: c, Meaning: MeaningOf(c.Path)})
 	}
 	order := []Meaning{Behaviour, Resources, Placement, Metadata}
