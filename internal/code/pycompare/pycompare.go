@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/millrace/millrace/internal/diff"
 	"github.com/millrace/millrace/internal/document"
@@ -33,6 +34,9 @@ func New(python string) *Comparer { return &Comparer{python: python} }
 // Compare implements diff.Comparer. Without an interpreter the error is a
 // fault.CodePrecondition.
 func (c *Comparer) Compare(ctx context.Context, a, b []byte) (diff.Comparison, error) {
+	if !utf8.Valid(a) || !utf8.Valid(b) {
+		return diff.Comparison{Reason: "it is not UTF-8"}, nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fault.Invalid("the code takes longer than %s to parse", timeout))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.python, "-I", "-S", "-c", python.Compare)

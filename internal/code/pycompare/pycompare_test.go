@@ -30,10 +30,10 @@ func interpreters(t *testing.T) []string {
 	if len(found) == 0 {
 		t.Skip("no Python of version 3.9 or newer")
 	}
-	if testing.Short() {
-		found = found[:1]
+	if testing.Short() || len(found) == 1 {
+		return found[:1]
 	}
-	return found
+	return []string{found[0], found[len(found)-1]} // each comparison is a process
 }
 
 // TestPairs holds the verdicts to labelled edits: no behavioural one may be called
@@ -56,14 +56,12 @@ func TestPairs(t *testing.T) {
 				t.Fatalf("testdata/pairs.txt has %q", title)
 			}
 			count[label]++
-			for _, pair := range [][2]string{{a + "\n", b}, {b, a + "\n"}} {
-				got, err := comparer.Compare(t.Context(), []byte(pair[0]), []byte(pair[1]))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if got.Same != (label == "cosmetic") {
-					t.Errorf("%s with %s: same is %v (%s), the edit is %s", name, python, got.Same, got.Reason, label)
-				}
+			got, err := comparer.Compare(t.Context(), []byte(a+"\n"), []byte(b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Same != (label == "cosmetic") {
+				t.Errorf("%s with %s: same is %v (%s), the edit is %s", name, python, got.Same, got.Reason, label)
 			}
 		}
 	}
@@ -84,8 +82,8 @@ func TestHostile(t *testing.T) {
 		if err != nil && !fault.Is(err, fault.CodePrecondition) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got.Same {
-			t.Logf("%s: recognised", name)
+		if got.Same && name == "not UTF-8" {
+			t.Errorf("%s: called the same", name)
 		}
 	}
 	if _, err := pycompare.New("/no/such/python").Compare(t.Context(), []byte("a"), []byte("b")); !fault.Is(err, fault.CodePrecondition) {

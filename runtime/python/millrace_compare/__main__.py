@@ -50,8 +50,13 @@ def _idle(statement: ast.AST) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def comments(source: str) -> list[str]:
-    return [t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT]
+def instructions(source: str) -> list[str]:
+    """The source without its layout, if one of its comments is more than that."""
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    if not any(t.type == tokenize.COMMENT and _MEANT.search(t.string) for t in tokens):
+        return []
+    layout = (tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    return [t.string for t in tokens if t.type not in layout]
 
 
 def title(statement: ast.AST) -> str:
@@ -81,14 +86,14 @@ def compare(a: str, b: str) -> dict[str, object]:
 
     try:
         left, right = ast.parse(a), ast.parse(b)
-        notes = comments(a), comments(b)
+        meant = instructions(a), instructions(b)
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         return differs("it can not be parsed: %s" % str(error).splitlines()[0])
     strip(left), strip(right)
     if ast.dump(left) != ast.dump(right):
         return differs("the syntax trees differ", changed(left, right))
-    if notes[0] != notes[1] and any(_MEANT.search(c) for c in notes[0] + notes[1]):
-        return differs("comments differ, and some of them are instructions to programs")
+    if meant[0] != meant[1]:
+        return differs("some comments are instructions to programs, and more than the layout differs")
     if any(_READS_SOURCE.search(ast.dump(tree)) for tree in (left, right)):
         return differs("the code may read its own source or line numbers, which differ")
     return {"same": True, "reason": "the syntax trees are equal", "changed": []}
