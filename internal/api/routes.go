@@ -53,7 +53,7 @@ func routes() []*route {
 		name   string
 		routes []*route
 	}{
-		{"system", systemRoutes()}, {"projects", projectRoutes()}, {"functions", functionRoutes()}, {"runs", runRoutes()},
+		{"system", systemRoutes()}, {"projects", projectRoutes()}, {"functions", functionRoutes()}, {"runs", append(runRoutes(), provenanceRoutes()...)},
 		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"background tasks", taskRoutes()},
 		{"lineage", lineageRoutes()}, {"not served here", otherRoutes()},
 	} {
