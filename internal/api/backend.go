@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/store"
@@ -129,6 +130,18 @@ type Controller interface {
 	Build(ctx context.Context, function document.Object, force bool) (BuildStatus, error)
 	// BuildStatus reports on a stored function; fault.CodeNotFound when there is none.
 	BuildStatus(ctx context.Context, project, name, tag string) (BuildStatus, error)
+}
+
+// Content is the bytes of artifacts.
+type Content interface {
+	// Stores reads what callers may see: files below artifact paths and objects of
+	// remote stores, never other files of this machine. secrets says whether the
+	// server's credentials are used.
+	Stores(project string, secrets bool) *datastore.Stores
+	// Folder is where artifacts of the project are put by default.
+	Folder(project string) string
+	// Inbox receives uploads.
+	Inbox() *datastore.Inbox
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

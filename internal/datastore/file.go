@@ -283,3 +283,47 @@ func (f files) removeAll(path string) error {
 	defer in.Close()
 	return fileError(path, in.RemoveAll(name))
 }
+
+var errOtherDevice = errors.New("another file system")
+
+// adopt moves the finished file at from, which is ours, to path. errOtherDevice
+// when it would have to be copied.
+func (f files) adopt(from, path string) error {
+	if f.confined { // os.Root cannot rename from outside: see that the folder is there, and is where it seems
+		in, name, err := f.enter(path)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		if err := in.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			return fileError(path, err)
+		}
+		if err := f.reallyBelow(filepath.Dir(path)); err != nil {
+			return err
+		}
+	} else if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return fileError(path, err)
+	}
+	err := os.Rename(from, path)
+	if errors.Is(err, syscall.EXDEV) {
+		return errOtherDevice
+	}
+	return fileError(path, err)
+}
+
+// reallyBelow refuses a folder that a symbolic link has led out of the roots.
+func (f files) reallyBelow(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fileError(path, err)
+	}
+	for _, root := range f.roots {
+		if root, err = filepath.EvalSymlinks(root); err != nil {
+			continue
+		}
+		if name, err := filepath.Rel(root, real); err == nil && filepath.IsLocal(name) {
+			return nil
+		}
+	}
+	return fault.Forbidden("%s leads out of the artifact path of this server through a symbolic link", path)
+}
