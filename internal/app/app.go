@@ -60,6 +60,7 @@ type App struct {
 	devices  *gpu.Allocator
 	builds   *builds
 	envs     *env.Manager
+	content  *content
 	api      func() *api.Server
 	teardown []func() error
 }
@@ -123,6 +124,7 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
+	a.content = a.newContent()
 	a.api = sync.OnceValue(a.newAPI)
 	return a, nil
 }
@@ -131,7 +133,7 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)},
+		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content,
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }
@@ -267,7 +269,8 @@ const (
 	pruneBytes = 50 << 30
 )
 
-// prune removes environments that nobody has used for long, until ctx ends.
+// prune removes environments that nobody has used for long and uploads that their
+// senders have given up, until ctx ends.
 func (a *App) prune(ctx context.Context) {
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
@@ -278,6 +281,9 @@ func (a *App) prune(ctx context.Context) {
 		case <-ticker.C:
 			if _, err := a.envs.Prune(ctx, env.PrunePolicy{MaxAge: pruneAge, MaxBytes: pruneBytes}); err != nil && ctx.Err() == nil {
 				a.options.Logger.ErrorContext(ctx, "prune environments", "error", err)
+			}
+			if err := a.content.Inbox().Sweep(uploadAge); err != nil {
+				a.options.Logger.ErrorContext(ctx, "remove unfinished uploads", "error", err)
 			}
 		}
 	}
