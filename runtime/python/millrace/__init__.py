@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Artifact", "Context", "DataItem", "MLClientCtx", "get_context", "get_or_create_ctx"]
 
-_HOMES = {"Context": "_context", "MLClientCtx": "_context", "DataItem": "_data", "Artifact": "_artifacts"}
+_HOMES = {"Context": "_context", "MLClientCtx": "_context", "DataItem": "_data", "Artifact": "_artifacts", "DirArtifact": "_artifacts"}
 
 
 def __getattr__(name: str) -> Any:
