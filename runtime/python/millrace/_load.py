@@ -105,7 +105,12 @@ class Handler:
 
 def load(head: dict[str, Any]) -> Script | Handler:
     """Prepare the process as the load message asks for and load the code."""
-    _environment(head.get("env") or {})
+    env = head.get("env") or {}
+    _environment(env)
+    if "MILLRACE_SEED" in env or "MILLRACE_WATCH" in env:
+        from millrace import _repeat
+
+        _repeat.prepare(env)
     workdir = head.get("workdir")
     if workdir:
         try:
