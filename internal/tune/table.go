@@ -40,8 +40,6 @@ func NewTable(rows []Row) Table {
 		for i, name := range row.Parameters.Names {
 			b.scan("param."+name, row.Parameters.Values[i])
 		}
-	}
-	for _, row := range rows {
 		b.scanObject("output", row.Results)
 	}
 	out := Table{Header: b.header}
