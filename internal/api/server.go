@@ -29,6 +29,8 @@ type Options struct {
 	Controller Controller
 	// Logs keeps the output of runs. Required.
 	Logs Logs
+	// Bundles keeps code that clients upload. Nil refuses them.
+	Bundles Bundles
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

@@ -10,7 +10,6 @@ import (
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
-	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/spool"
@@ -43,6 +42,7 @@ type Preparer struct {
 	Token        string // credentials for calls back to the server; "" for none
 	LogLimit     int64  // bytes; 0 for no limit
 	Prelude      func(execution string) string
+	Bundles      func(source string) (path string, err error) // where the code of a plan's Bundle is
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
@@ -81,6 +81,14 @@ func (p *Preparer) say(execution string, step control.Step) {
 
 // Launch completes a plan with what it needs of this machine.
 func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (spool.Launch, error) {
+	if plan.Bundle != "" {
+		path, err := p.Bundles(plan.Bundle)
+		if err != nil {
+			return spool.Launch{}, err
+		}
+		here := *plan
+		here.Bundle, plan = path, &here
+	}
 	launch := spool.Launch{
 		Execution: e.ID, Project: e.Project, UID: e.UID, Name: document.String(run, "metadata", "name"), Attempt: e.Attempt,
 		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
@@ -155,17 +163,4 @@ func (p *Preparer) callback(own []string) []string {
 		out = append(out, "MLRUN_HTTPDB__TOKEN="+p.Token)
 	}
 	return append(out, own...)
-}
-
-// CheckFolder refuses a code folder that is not there, before a run is accepted.
-func CheckFolder(plan *kind.Plan) error {
-	for _, path := range []string{plan.Folder, plan.Bundle} {
-		if path == "" {
-			continue
-		}
-		if _, err := os.Stat(path); err != nil {
-			return fault.Invalid("spec.build.source %q is not on this machine; give a folder or an archive that the server can read", path)
-		}
-	}
-	return nil
 }
