@@ -60,6 +60,7 @@ func routes() []*route {
 		{"logs", logRoutes()},
 		{"artifacts", artifactRoutes()},
 		{"content", contentRoutes()},
+		{"code", bundleRoutes()},
 		{"background tasks", taskRoutes()},
 		{"lineage", lineageRoutes()},
 		{"not served here", otherRoutes()},

@@ -33,6 +33,8 @@ type Options struct {
 	Files Files
 	// Content gives access to the bytes of artifacts. Nil refuses them.
 	Content Content
+	// Bundles keeps code that clients upload. Nil refuses them.
+	Bundles Bundles
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

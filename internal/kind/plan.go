@@ -23,7 +23,7 @@ type Plan struct {
 	Mode          spool.Mode
 	File          string            // code file: relative to the spool when in Files, else a path on this machine
 	Files         map[string][]byte // files to put into the spool
-	Bundle        string            // tar.gz with a folder of code
+	Bundle        string            // folder of code: path of a tar.gz, or a source of function.SchemeBundle
 	Folder        string            // folder on this machine that holds the code
 	Handler       string
 	Command       []string // argv of a program, or the arguments of a Python file
@@ -234,6 +234,8 @@ const CodeFile = "\x00codefile"
 func (p *Plan) source(source string) error {
 	switch {
 	case source == "" || source == "." || source == "./":
+	case strings.HasPrefix(source, function.SchemeBundle):
+		p.Bundle = source
 	case strings.Contains(source, "://"):
 		return fault.Invalid("spec.build.source %q is fetched from elsewhere, which this server does not do yet; use a folder or an archive on this machine", source)
 	case strings.HasSuffix(source, ".tar.gz"):
