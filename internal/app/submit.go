@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/user"
@@ -52,10 +53,24 @@ func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.O
 		NewUID:     func() string { return strings.ReplaceAll(uuid.NewString(), "-", "") },
 		AllowLocal: s.AllowLocal, ClientVersion: s.ClientVersion, PythonVersion: s.PythonVersion, RemoteUser: s.RemoteUser,
 	})
+	if err == nil {
+		// Refused now rather than when the run is about to begin.
+		_, err = a.bundles().Resolve(document.String(functionDoc, "spec", "build", "source"))
+	}
 	if err == nil && document.String(runDoc, "metadata", "labels", "owner") == "" {
 		document.Set(runDoc, owner(), "metadata", "labels", "owner")
 	}
 	return functionDoc, runDoc, err
+}
+
+// artifactPath is where the artifacts of a run go when it names no place: the
+// template of its project, else that of the server.
+func (a *App) artifactPath(ctx context.Context, project string) (string, error) {
+	doc, err := a.store.ProjectGet(ctx, project)
+	if err != nil && !fault.Is(err, fault.CodeNotFound) {
+		return "", err
+	}
+	return cmp.Or(document.String(doc, "spec", "artifact_path"), a.options.ArtifactPath), nil
 }
 
 // owner is who a run belongs to when its request does not say: the user of this
