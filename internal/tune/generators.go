@@ -29,6 +29,9 @@ func newGenerator(o Options, v *Values, seed uint64) (generator, error) {
 	count := o.MaxIterations
 	if count == 0 {
 		count = DefaultMaxIterations
+		if strategy == TPE {
+			count = DefaultTPEIterations
+		}
 	}
 	switch strategy {
 	case Grid:

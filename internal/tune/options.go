@@ -12,7 +12,8 @@ import (
 
 // Defaults where a task says nothing.
 const (
-	DefaultMaxIterations = 10
+	DefaultMaxIterations = 10 // of random
+	DefaultTPEIterations = 50 // its first 10 are random
 	DefaultMaxErrors     = 3
 )
 
@@ -33,7 +34,7 @@ type Options struct {
 	StopCondition  string
 	ParallelRuns   int // 0 for one at a time
 	DaskClusterURI string
-	MaxIterations  int // 0 for DefaultMaxIterations
+	MaxIterations  int // 0 for the strategy's default
 	MaxErrors      int // 0 for DefaultMaxErrors
 
 	// Beyond what the SDK sends.

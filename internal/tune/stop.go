@@ -157,8 +157,9 @@ func (f calleeFinder) Visit(node *ast.Node) {
 // (an unknown one fails, when it is reached), truth is Python's, dividing by zero
 // fails.
 type rewriter struct {
-	callees map[ast.Node]bool
-	names   []string
+	callees   map[ast.Node]bool
+	names     []string
+	variables int
 }
 
 func (r *rewriter) Visit(node *ast.Node) {
@@ -178,13 +179,25 @@ func (r *rewriter) Visit(node *ast.Node) {
 	case *ast.BinaryNode:
 		switch n.Operator {
 		case "and", "&&":
-			ast.Patch(node, &ast.ConditionalNode{Cond: call("$truth", n.Left), Exp1: n.Right, Exp2: n.Left})
+			r.choose(node, n.Left, func(left ast.Node) (ast.Node, ast.Node) { return n.Right, left })
 		case "or", "||":
-			ast.Patch(node, &ast.ConditionalNode{Cond: call("$truth", n.Left), Exp1: n.Left, Exp2: n.Right})
+			r.choose(node, n.Left, func(left ast.Node) (ast.Node, ast.Node) { return left, n.Right })
 		case "/", "%", "**", "^":
 			ast.Patch(node, call("$op", &ast.StringNode{Value: n.Operator}, n.Left, n.Right))
 		}
 	}
+}
+
+// choose makes node a choice by the truth of left, which is evaluated once; arms
+// returns what is taken when it is true and when it is false.
+func (r *rewriter) choose(node *ast.Node, left ast.Node, arms func(ast.Node) (ast.Node, ast.Node)) {
+	r.variables++
+	name := fmt.Sprintf("$v%d", r.variables)
+	variable := func() ast.Node { return &ast.IdentifierNode{Value: name} }
+	yes, no := arms(variable())
+	ast.Patch(node, &ast.VariableDeclaratorNode{
+		Name: name, Value: left, Expr: &ast.ConditionalNode{Cond: call("$truth", variable()), Exp1: yes, Exp2: no},
+	})
 }
 
 func call(name string, args ...ast.Node) *ast.CallNode {

@@ -93,6 +93,27 @@ func TestStopEndsTheSearch(t *testing.T) {
 	}
 }
 
+// TestLongConditions would not end if an operand were compiled twice.
+func TestLongConditions(t *testing.T) {
+	for _, op := range []string{" or ", " and "} {
+		c, err := CompileStop(strings.Repeat("a"+op, 300)+"b", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Holds(document.Object{"a": op == " and ", "b": true})
+		if err != nil || !got {
+			t.Errorf("300 times %q: %v, %v", op, got, err)
+		}
+		right := strings.Repeat("(a"+op, 200) + "b" + strings.Repeat(")", 200)
+		if c, err = CompileStop(right, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Holds(document.Object{"a": op == " and ", "b": true}); err != nil || !got {
+			t.Errorf("200 times %q in brackets: %v, %v", op, got, err)
+		}
+	}
+}
+
 func FuzzStopCondition(f *testing.F) {
 	for _, text := range []string{"acc > 0.9", "a and b or not c", "xs[0] ** 2 % 3", "'x' in name", "is is not None"} {
 		f.Add(text)

@@ -11,10 +11,11 @@ import (
 
 // tpe is the tree-structured Parzen estimator: J. Bergstra, R. Bardenet, Y. Bengio,
 // B. Kégl, "Algorithms for Hyper-Parameter Optimization", NIPS 2011. Of what has
-// been tried, the best part gives one density and the rest another, for each
-// parameter by itself; of some draws from the former the one is taken that is most
-// likely under it relative to the latter. The first points are drawn at random.
-// Older observations weigh less, and bandwidths have a floor that shrinks with the
+// been tried, the best part gives one density and the rest another; of some draws from
+// the former the one is taken that is most likely under it relative to the latter.
+// The first points are drawn at random. The densities are over all parameters at
+// once, which S. Falkner, A. Klein, F. Hutter, "BOHB", ICML 2018, found to be better
+// than one for each parameter. Older observations weigh less, and bandwidths have a floor that shrinks with the
 // number of observations, as J. Bergstra, D. Yamins, D. D. Cox, "Making a Science
 // of Model Search", ICML 2013, describe.
 //
@@ -151,16 +152,17 @@ func (t *tpe) at(i int) Point {
 	below, above := ranked[:good], ranked[good:]
 	slices.Sort(below)
 	slices.Sort(above)
-	for k, s := range t.scales {
-		l, g := s.estimate(t.column(below, k)), s.estimate(t.column(above, k))
-		best, bestRatio := 0.0, math.Inf(-1)
-		for range tpeCandidates {
-			x := l.draw(rng)
-			if ratio := l.logDensity(x) - g.logDensity(x); ratio > bestRatio {
-				best, bestRatio = x, ratio
-			}
+	l, g := t.estimate(below), t.estimate(above)
+	var best []float64
+	bestRatio := math.Inf(-1)
+	for range tpeCandidates {
+		x := l.draw(rng)
+		if ratio := l.logDensity(x) - g.logDensity(x); best == nil || ratio > bestRatio {
+			best, bestRatio = x, ratio
 		}
-		p.Values[k] = s.value(best)
+	}
+	for k, s := range t.scales {
+		p.Values[k] = s.value(best[k])
 	}
 	return p
 }
@@ -180,25 +182,60 @@ func (s scale) random(rng *rand.Rand) float64 {
 	return s.line.low + rng.Float64()*(s.line.high-s.line.low)
 }
 
-// density is a mixture, one kernel for each observation and one for the prior.
-type density interface {
-	draw(*rand.Rand) float64
-	logDensity(float64) float64
+// kernels are those of one parameter: one around each observation, and last the
+// prior.
+type kernels interface {
+	draw(rng *rand.Rand, kernel int) float64
+	density(x float64, kernel int) float64
 }
 
-func (s scale) estimate(observed []float64) density {
-	weights := append(recent(len(observed)), 1)
+// mixture is a density over all parameters: a weighted sum of products of their
+// kernels.
+type mixture struct {
+	weights discrete
+	axes    []kernels
+}
+
+func (t *tpe) estimate(rows []int) mixture {
+	m := mixture{weights: append(recent(len(rows)), 1)}
 	sum := 0.0
-	for _, w := range weights {
+	for _, w := range m.weights {
 		sum += w
 	}
-	for i := range weights {
-		weights[i] /= sum
+	for i := range m.weights {
+		m.weights[i] /= sum
 	}
+	for k, s := range t.scales {
+		m.axes = append(m.axes, s.kernels(t.column(rows, k)))
+	}
+	return m
+}
+
+func (m mixture) draw(rng *rand.Rand) []float64 {
+	kernel := m.weights.draw(rng)
+	x := make([]float64, len(m.axes))
+	for k, axis := range m.axes {
+		x[k] = axis.draw(rng, kernel)
+	}
+	return x
+}
+
+func (m mixture) logDensity(x []float64) float64 {
+	total := 0.0
+	for i, w := range m.weights {
+		for k, axis := range m.axes {
+			w *= axis.density(x[k], i)
+		}
+		total += w
+	}
+	return math.Log(math.Max(total, 1e-300))
+}
+
+func (s scale) kernels(observed []float64) kernels {
 	if s.categories > 0 {
-		return categorical(observed, weights, s.categories)
+		return categorical{observed, s.categories}
 	}
-	return newParzen(s.line, observed, weights)
+	return newParzen(s.line, observed)
 }
 
 // recent gives the newest observations full weight and the older ones a ramp.
@@ -217,56 +254,63 @@ func recent(n int) []float64 {
 	return weights
 }
 
+// discrete are the probabilities of 0, 1, 2, ….
 type discrete []float64
 
-func categorical(observed, weights []float64, categories int) discrete {
-	p := make(discrete, categories)
-	kernels := float64(len(weights))
-	for i, w := range weights {
-		for c := range p {
-			if i == len(observed) {
-				p[c] += w / float64(categories)
-				continue
-			}
-			mass := 1 / kernels
-			if int(observed[i]) == c {
-				mass++
-			}
-			p[c] += w * mass / (1 + float64(categories)/kernels)
-		}
-	}
-	return p
-}
-
-func (d discrete) draw(rng *rand.Rand) float64 {
+func (d discrete) draw(rng *rand.Rand) int {
 	u := rng.Float64()
-	for c, p := range d {
+	for i, p := range d {
 		if u -= p; u < 0 {
-			return float64(c)
+			return i
 		}
 	}
-	return float64(len(d) - 1)
+	return len(d) - 1
 }
 
-func (d discrete) logDensity(x float64) float64 { return math.Log(d[int(x)]) }
+// categorical are kernels that give the observed category the mass of one and a
+// share of the prior's to all.
+type categorical struct {
+	observed   []float64
+	categories int
+}
 
-// parzen is a mixture of normal distributions cut off at the ends of a line.
+func (c categorical) density(x float64, kernel int) float64 {
+	share := 1 / float64(len(c.observed)+1)
+	switch {
+	case kernel == len(c.observed):
+		return 1 / float64(c.categories)
+	case c.observed[kernel] == x:
+		return (1 + share) / (1 + share*float64(c.categories))
+	}
+	return share / (1 + share*float64(c.categories))
+}
+
+func (c categorical) draw(rng *rand.Rand, kernel int) float64 {
+	p := make(discrete, c.categories)
+	for x := range p {
+		p[x] = c.density(float64(x), kernel)
+	}
+	return float64(p.draw(rng))
+}
+
+// parzen are normal distributions cut off at the ends of a line, as wide as the
+// distance to the farther of the two neighbours.
 type parzen struct {
-	line               *numeric
-	mu, sigma, weights []float64
-	mass               []float64 // of each kernel within the ends
+	line      *numeric
+	mu, sigma []float64
+	mass      []float64 // of each kernel within the ends
 }
 
-func newParzen(line *numeric, observed, weights []float64) *parzen {
-	n := len(observed) + 1
+func newParzen(line *numeric, observed []float64) *parzen {
+	n := len(observed)
 	width := line.high - line.low
-	p := &parzen{line: line, weights: weights, mu: append(slices.Clone(observed), line.low+width/2), sigma: make([]float64, n), mass: make([]float64, n)}
+	p := &parzen{line: line, mu: append(slices.Clone(observed), line.low+width/2), sigma: make([]float64, n+1), mass: make([]float64, n+1)}
 	order := make([]int, n)
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p.mu[a], p.mu[b]) })
-	floor := width / math.Min(100, 1+float64(n))
+	floor := width / math.Min(100, 2+float64(n))
 	for rank, i := range order {
 		left, right := p.mu[i]-line.low, line.high-p.mu[i]
 		if rank > 0 {
@@ -283,7 +327,7 @@ func newParzen(line *numeric, observed, weights []float64) *parzen {
 		}
 		p.sigma[i] = math.Min(math.Max(math.Max(left, right), floor), width)
 	}
-	p.sigma[n-1] = width
+	p.sigma[n] = width
 	for i := range p.mu {
 		if p.sigma[i] == 0 { // a line of one point
 			p.sigma[i] = 1
@@ -299,8 +343,7 @@ func (p *parzen) between(i int, from, to float64) float64 {
 
 func normalCDF(x float64) float64 { return 0.5 * math.Erfc(-x/math.Sqrt2) }
 
-func (p *parzen) draw(rng *rand.Rand) float64 {
-	i := int(discrete(p.weights).draw(rng))
+func (p *parzen) draw(rng *rand.Rand, i int) float64 {
 	low := normalCDF((p.line.low - p.mu[i]) / p.sigma[i])
 	u := low + rng.Float64()*p.mass[i]
 	x := p.mu[i] + p.sigma[i]*math.Sqrt2*math.Erfinv(2*u-1)
@@ -311,8 +354,8 @@ func (p *parzen) draw(rng *rand.Rand) float64 {
 	return x
 }
 
-// logDensity is that of a position, or the mass of the step around it.
-func (p *parzen) logDensity(x float64) float64 {
+// density is that at a position, or the mass of the step around it.
+func (p *parzen) density(x float64, i int) float64 {
 	r := p.line.r
 	from, to := x, x
 	switch {
@@ -321,14 +364,9 @@ func (p *parzen) logDensity(x float64) float64 {
 	case r.Step > 0:
 		from, to = x-r.Step/2, x+r.Step/2
 	}
-	total := 0.0
-	for i, w := range p.weights {
-		if from < to {
-			total += w * p.between(i, math.Max(from, p.line.low), math.Min(to, p.line.high)) / p.mass[i]
-			continue
-		}
-		z := (x - p.mu[i]) / p.sigma[i]
-		total += w * math.Exp(-z*z/2) / (p.sigma[i] * math.Sqrt(2*math.Pi) * p.mass[i])
+	if from < to {
+		return p.between(i, math.Max(from, p.line.low), math.Min(to, p.line.high)) / p.mass[i]
 	}
-	return math.Log(math.Max(total, 1e-300))
+	z := (x - p.mu[i]) / p.sigma[i]
+	return math.Exp(-z*z/2) / (p.sigma[i] * math.Sqrt(2*math.Pi) * p.mass[i])
 }

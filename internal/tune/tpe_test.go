@@ -88,42 +88,45 @@ func contains(list, text string) bool {
 	return false
 }
 
-// TestDensities integrates: a density whose mass is not 1 compares wrongly.
+// TestDensities integrates: kernels whose mass is not 1 compare wrongly.
 func TestDensities(t *testing.T) {
-	line := (&Range{Low: -3, High: 5}).numeric()
-	s := scale{line: &line, domain: Domain{Range: line.r}}
-	for _, observed := range [][]float64{nil, {0}, {-3, -3, 5}, {1, 1.001, 4}} {
-		d := s.estimate(observed)
-		total := 0.0
-		const steps = 200000
-		for i := range steps {
-			total += math.Exp(d.logDensity(-3+8*(float64(i)+0.5)/steps)) * 8 / steps
+	mass := func(axis kernels, kernel int, from, to, step float64, at func(float64) float64) (total float64) {
+		for v := from; v < to; v += step {
+			total += axis.density(at(v), kernel)
 		}
-		if math.Abs(total-1) > 1e-6 {
-			t.Errorf("%v: mass %v", observed, total)
+		return total
+	}
+	same := func(x float64) float64 { return x }
+	for _, observed := range [][]float64{nil, {0}, {-3, -3, 5}, {1, 1.001, 4}} {
+		line := (&Range{Low: -3, High: 5}).numeric()
+		for i := range len(observed) + 1 {
+			const step = 1.0 / 16384
+			if total := mass(newParzen(&line, observed), i, -3+step/2, 5, step, same) * step; math.Abs(total-1) > 1e-6 {
+				t.Errorf("%v, kernel %d: mass %v", observed, i, total)
+			}
 		}
 	}
 	for _, r := range []Range{{Low: 2, High: 9, Step: 1, Int: true}, {Low: 1, High: 30, Log: true, Int: true}, {Low: 0, High: 1, Step: 0.125}} {
 		line := r.numeric()
-		d := scale{line: &line, domain: Domain{Range: &r}}.estimate([]float64{line.to(r.Low), line.to(r.High)})
-		total, step := 0.0, r.Step
+		axis := newParzen(&line, []float64{line.to(r.Low), line.to(r.High)})
+		step := r.Step
 		if step == 0 {
 			step = 1
 		}
-		for v := r.Low; v <= r.High; v += step {
-			total += math.Exp(d.logDensity(line.to(v)))
-		}
-		if math.Abs(total-1) > 1e-6 {
-			t.Errorf("%+v: mass %v", r, total)
+		for i := range 3 {
+			if total := mass(axis, i, r.Low, r.High+step/2, step, line.to); math.Abs(total-1) > 1e-6 {
+				t.Errorf("%+v, kernel %d: mass %v", r, i, total)
+			}
 		}
 	}
-	total := 0.0
-	c := categorical([]float64{0, 2, 2}, []float64{.25, .25, .25, .25}, 4)
-	for i := range c {
-		total += math.Exp(c.logDensity(float64(i)))
+	axis := categorical{[]float64{0, 2, 2}, 4}
+	for i := range 4 {
+		if total := mass(axis, i, 0, 4, 1, same); math.Abs(total-1) > 1e-9 {
+			t.Errorf("categories, kernel %d: mass %v", i, total)
+		}
 	}
-	if math.Abs(total-1) > 1e-9 || c[2] <= c[0] || c[0] <= c[1] || c[1] <= 0 {
-		t.Errorf("categories %v, mass %v", c, total)
+	if axis.density(2, 1) <= axis.density(1, 1) || axis.density(1, 1) <= 0 {
+		t.Error("the observed category is not the likeliest, or another is impossible")
 	}
 }
 
