@@ -71,6 +71,9 @@ type Artifacts interface {
 	ArtifactList(ctx context.Context, filter store.ArtifactFilter) ([]document.Object, bool, error)
 	// ArtifactDelete deletes what matches the filter and returns how many.
 	ArtifactDelete(ctx context.Context, filter store.ArtifactFilter) (int, error)
+	// ArtifactDeleteData deletes what matches, record by record; release deletes the
+	// content of one unless another record shares it, and its error keeps the record.
+	ArtifactDeleteData(ctx context.Context, filter store.ArtifactFilter, release func(doc document.Object, shared bool) error) (int, error)
 	// ArtifactsOfRun lists what a run produced, one element for each tag.
 	ArtifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error)
 }
@@ -139,6 +142,15 @@ type Controller interface {
 	Build(ctx context.Context, function document.Object, force bool) (BuildStatus, error)
 	// BuildStatus reports on a stored function; fault.CodeNotFound when there is none.
 	BuildStatus(ctx context.Context, project, name, tag string) (BuildStatus, error)
+}
+
+// Files is the content of artifacts below the folders that this server keeps them
+// in. Everything else is refused with fault.CodeNotSupported.
+type Files interface {
+	// Remove deletes the file at a target path; one that is not there is no error.
+	Remove(target string) error
+	// Size is the size of the file at a target path.
+	Size(target string) (int64, error)
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

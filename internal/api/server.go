@@ -29,6 +29,8 @@ type Options struct {
 	Controller Controller
 	// Logs keeps the output of runs. Required.
 	Logs Logs
+	// Files is the content of artifacts. Nil makes a server that deletes records only.
+	Files Files
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

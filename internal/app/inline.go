@@ -214,7 +214,7 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
 	tail := r.tail(dir.Log())
 	output := r.ahead.file()
-	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill}
+	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill, Resolver: r.resolver}
 	if options.Worker != nil {
 		options.Output = output
 	}
