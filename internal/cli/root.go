@@ -47,8 +47,9 @@ var commands = []struct {
 	name string
 	make func(*env) *cobra.Command
 }{
-	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort}, {"rerun", newRerun},
-	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject}, {"lineage", newLineage}, {"diff", newDiff},
+	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
+	{"rerun", newRerun}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
+	{"lineage", newLineage}, {"diff", newDiff},
 	{"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
 }
 
