@@ -77,7 +77,11 @@ func (e *env) diff(o diffOptions) error {
 			if o.behaviour {
 				return usagef("--behaviour is about functions, and these are runs")
 			}
-			d := diff.CompareRuns(diff.RunSide{Doc: a.run}, diff.RunSide{Doc: b.run})
+			left, right := diff.RunSide{Doc: a.run, Packages: e.lockedPackages(a.run)}, diff.RunSide{Doc: b.run, Packages: e.lockedPackages(b.run)}
+			if left.Packages == nil || right.Packages == nil {
+				left.Packages, right.Packages = nil, nil // then the digests of the locks are compared
+			}
+			d := diff.CompareRuns(left, right)
 			result, text, equal = d, runsText(d, e.palette(e.Stdout)), d.Equal()
 			return nil
 		}

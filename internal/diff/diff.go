@@ -135,6 +135,12 @@ func compareValues(path string, a, b any) []Change {
 	if empty(a) && empty(b) || same(a, b) {
 		return nil
 	}
+	if empty(a) {
+		a = nil
+	}
+	if empty(b) {
+		b = nil
+	}
 	return []Change{{Path: path, A: shown(path, a), B: shown(path, b), Delta: relative(path, a, b)}}
 }
 

@@ -132,7 +132,7 @@ func environmentOf(side RunSide) document.Object {
 			packages[name] = version
 		}
 		out["packages"] = packages
-	} else if lock := document.String(recorded, "lock"); lock != "" {
+	} else if lock := document.String(recorded, "lock"); lock != "" && side.Packages == nil {
 		out["lock"] = lock
 	}
 	return out

@@ -41,6 +41,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"run lists", testRunLists},
 		{"artifacts", testArtifacts},
 		{"tags", testTags},
+		{"lineage", testLineage},
 		{"tasks", testTasks},
 		{"executions", testExecutions},
 		{"concurrency", testConcurrency},

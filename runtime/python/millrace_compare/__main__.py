@@ -33,7 +33,7 @@ _MEANT = re.compile(r"mlrun\s*:|nuclio\s*:|^#\s*///|^#!|\bcoding[:=]")
 
 
 def strip(tree: ast.AST) -> ast.AST:
-    """Drops statements without effect and the u before literals."""
+    """Drop statements without effect and the u before literals."""
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
@@ -51,7 +51,7 @@ def _idle(statement: ast.AST) -> bool:
 
 
 def instructions(source: str) -> list[str]:
-    """The source without its layout, if one of its comments is more than that."""
+    """Return the source without its layout, if one of its comments is more than that."""
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     if not any(t.type == tokenize.COMMENT and _MEANT.search(t.string) for t in tokens):
         return []
@@ -60,6 +60,7 @@ def instructions(source: str) -> list[str]:
 
 
 def title(statement: ast.AST) -> str:
+    """Return what people call a statement."""
     name = getattr(statement, "name", None)
     if isinstance(name, str):
         return ("class " if isinstance(statement, ast.ClassDef) else "def ") + name
@@ -72,7 +73,7 @@ def title(statement: ast.AST) -> str:
 
 
 def changed(a: ast.Module, b: ast.Module) -> list[str]:
-    """Names of the top-level statements that only one of the two has."""
+    """Return the names of the top-level statements that only one of the two has."""
     left = [(ast.dump(s), title(s)) for s in a.body]
     right = [(ast.dump(s), title(s)) for s in b.body]
     dumps = {d for d, _ in left} & {d for d, _ in right}
@@ -81,6 +82,8 @@ def changed(a: ast.Module, b: ast.Module) -> list[str]:
 
 
 def compare(a: str, b: str) -> dict[str, object]:
+    """Return the answer for two sources."""
+
     def differs(reason: str, names: list[str] | None = None) -> dict[str, object]:
         return {"same": False, "reason": reason, "changed": names or []}
 
@@ -100,6 +103,7 @@ def compare(a: str, b: str) -> dict[str, object]:
 
 
 def main() -> None:
+    """Answer one question."""
     warnings.simplefilter("ignore")
     pair = json.loads(sys.stdin.buffer.read().decode("utf-8", "surrogatepass"))
     try:
