@@ -54,7 +54,7 @@ func routes() []*route {
 		routes []*route
 	}{
 		{"system", systemRoutes()}, {"projects", projectRoutes()}, {"functions", functionRoutes()}, {"runs", runRoutes()},
-		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"code", bundleRoutes()}, {"background tasks", taskRoutes()}, {"not served here", otherRoutes()},
+		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"code", bundleRoutes()}, {"environments", environmentRoutes()}, {"background tasks", taskRoutes()}, {"not served here", otherRoutes()},
 	} {
 		for _, rt := range area.routes {
 			rt.area = area.name

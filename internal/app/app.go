@@ -134,7 +134,7 @@ func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.
 // newAPI makes the API, which most commands on a data directory do not need.
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
-		Store: a.store, Controller: controller{a}, Logs: a.logs, Bundles: a.bundles(), ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
+		Store: a.store, Controller: controller{a}, Logs: a.logs, Bundles: a.bundles(), Environments: environments{a.envs}, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }
