@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/provenance"
 	"github.com/millrace/millrace/internal/spool"
 )
 
@@ -37,6 +38,9 @@ type Plan struct {
 	GPUs          int
 	Grace         time.Duration
 	Thresholds    map[string]time.Duration // state → longest time in it; absent or 0: for ever
+	Code          function.Code            // what is executed, for its digest
+	Cache         provenance.CacheMode     // whether an earlier result may stand for this run
+	Variable      bool                     // the environment has values that come from elsewhere
 	Retries       int
 	RetryDelay    time.Duration
 }
@@ -88,6 +92,13 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	}
 	if spec.Mode == "pass" && p.Handler != "" {
 		return nil, fault.Invalid("spec.mode pass runs a command as it is and calls no handler; remove the mode or the handler %q", p.Handler)
+	}
+	if p.Cache, err = provenance.CacheModeOf(f.Doc, run); err != nil {
+		return nil, err
+	}
+	p.Variable = len(document.List(f.Doc, "spec", "env")) > len(spec.Env)
+	if p.Code, err = function.CodeOf(f.Doc); err != nil {
+		return nil, err
 	}
 	for _, env := range spec.Env {
 		p.Env = append(p.Env, env.Name+"="+env.Value)
