@@ -20,7 +20,8 @@ is refused ('millrace abort' ends it).
 
 An environment that a run uses is refused; what was deleted is built again when a run needs it.
 
-A run is named by its uid, an environment by its name, or by at least 4 characters from its beginning.`,
+A run is named by its uid, an environment by its name, or either by at least 4 characters
+from its beginning.`,
 		Example: `  millrace delete function trainer --project demo
   millrace delete run 3f2a9c81
   millrace delete environment 5e0c`,

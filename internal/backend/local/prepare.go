@@ -47,7 +47,7 @@ type Preparer struct {
 	Version      string // of this program, for the record of what made a run
 	Prelude      func(execution string) string
 	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
-	Bundles      func(source string) (path string, err error) // where the code of a plan's Bundle is
+	Bundles      func(source string) (path string, err error)                           // where the code of a plan's Bundle is
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
@@ -193,4 +193,3 @@ func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
 	}
 	return nil
 }
-
