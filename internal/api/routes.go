@@ -61,6 +61,7 @@ func routes() []*route {
 		{"artifacts", artifactRoutes()},
 		{"content", contentRoutes()},
 		{"code", bundleRoutes()},
+		{"environments", environmentRoutes()},
 		{"background tasks", taskRoutes()},
 		{"lineage", lineageRoutes()},
 		{"not served here", otherRoutes()},

@@ -35,6 +35,8 @@ type Options struct {
 	Content Content
 	// Bundles keeps code that clients upload. Nil refuses them.
 	Bundles Bundles
+	// Environments are the virtual environments of this machine. Nil refuses them.
+	Environments Environments
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

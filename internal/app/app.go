@@ -138,7 +138,7 @@ func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(),
+		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(), Environments: environments{a.envs},
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }

@@ -26,8 +26,12 @@ import (
 // worker starts at once, while the store opens and the run is validated; the run
 // is in the store before any user code is touched.
 func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.Observer) (cli.RunResult, error) {
-	ahead := startAhead(ctx, request)
-	defer ahead.discard()
+	starting := make(chan *ahead, 1)
+	go func() { starting <- startAhead(ctx, request) }()
+	// On a new data directory the interpreter is asked who it is while the database is
+	// made.
+	ahead := sync.OnceValue(func() *ahead { return <-starting })
+	defer func() { ahead().discard() }()
 	a, err := s.open(ctx, request.ConnectOptions)
 	if err != nil {
 		return cli.RunResult{}, err
@@ -48,7 +52,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	r := &inline{
 		App: a, key: run.Key{Project: accepted.Execution.Project, UID: accepted.Execution.UID}, observer: observer,
-		abort: request.Abort, kill: ctx.Done(), ahead: ahead, standalone: true,
+		abort: request.Abort, kill: ctx.Done(), ahead: ahead(), standalone: true,
 	}
 	if err := r.first(ctx, accepted, request.Detach); err != nil {
 		return cli.RunResult{}, err

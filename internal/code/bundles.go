@@ -73,11 +73,10 @@ func (b Bundles) Resolve(source string) (string, error) {
 // durable. fault.CodeInvalid when the bytes have another digest than the name
 // says, fault.CodeTooLarge when there are too many.
 func (b Bundles) Put(name string, from io.Reader) (fresh bool, err error) {
-	path, err := b.Path(name)
-	if err == nil || !fault.Is(err, fault.CodeNotFound) {
+	if _, err := b.Path(name); err == nil || !fault.Is(err, fault.CodeNotFound) {
 		return false, err
 	}
-	path = filepath.Join(b.Dir, name+".tar.gz")
+	path := filepath.Join(b.Dir, name+".tar.gz")
 	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
 		return false, fmt.Errorf("store bundle: %w", err)
 	}
