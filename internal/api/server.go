@@ -31,6 +31,8 @@ type Options struct {
 	Logs Logs
 	// Files is the content of artifacts. Nil makes a server that deletes records only.
 	Files Files
+	// Secrets are those of projects. Nil makes a server without.
+	Secrets Secrets
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

@@ -34,6 +34,12 @@ type Environments interface {
 	Ensure(ctx context.Context, request env.Request, progress func(env.Progress)) (env.Environment, error)
 }
 
+// Secrets are the secrets of projects.
+type Secrets interface {
+	// ResolveForRun returns the values of those of the names that there are.
+	ResolveForRun(ctx context.Context, project, uid string, names []string) (map[string]string, error)
+}
+
 // Preparer makes executions ready for this machine. All fields are required.
 type Preparer struct {
 	Functions    Functions
@@ -42,7 +48,8 @@ type Preparer struct {
 	Runtime      string // folder of the unpacked Python runtime
 	ServerURL    string // what executions see as MLRUN_DBPATH; "" without a server
 	Token        string // credentials for calls back to the server; "" for none
-	LogLimit     int64  // bytes; 0 for no limit
+	Secrets      Secrets
+	LogLimit     int64 // bytes; 0 for no limit
 	Prelude      func(execution string) string
 	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
@@ -91,6 +98,9 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 		Timeout: plan.Thresholds["executing"],
 	}
 	if err := p.addressing(ctx, &launch); err != nil {
+		return launch, err
+	}
+	if err := p.secrets(ctx, &launch, plan.Secrets); err != nil {
 		return launch, err
 	}
 	if e.Attempt > 1 {
@@ -177,6 +187,31 @@ func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
 	def := submit.ArtifactPath(template, launch.Project, launch.UID, document.String(launch.Run, "metadata", "labels", "owner"))
 	if strings.TrimRight(document.String(launch.Run, "spec", "output_path"), "/") == strings.TrimRight(def, "/") {
 		launch.Env = append([]string{HashPaths + "=true"}, launch.Env...)
+	}
+	return nil
+}
+
+// secrets gives the execution the secrets that it names.
+func (p *Preparer) secrets(ctx context.Context, launch *spool.Launch, wanted []kind.Secret) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	names := make([]string, len(wanted))
+	for i, one := range wanted {
+		names[i] = one.Name
+	}
+	values, err := p.Secrets.ResolveForRun(ctx, launch.Project, launch.UID, names)
+	if err != nil {
+		return err
+	}
+	for _, one := range wanted {
+		value, ok := values[one.Name]
+		if !ok && one.Required {
+			return fault.Precondition("the function takes its variable %s from the secret %s, which project %s does not have; run: millrace secret set %s --project %s", one.Variable, one.Name, launch.Project, one.Name, launch.Project)
+		}
+		if ok {
+			launch.Secrets = append(launch.Secrets, one.Variable+"="+value)
+		}
 	}
 	return nil
 }
