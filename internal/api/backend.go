@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/lineage"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/store"
 )
@@ -20,6 +22,7 @@ type Store interface {
 	Artifacts
 	Tags
 	Tasks
+	Lineages
 }
 
 // Projects keeps projects.
@@ -93,6 +96,14 @@ type Tasks interface {
 	TaskList(ctx context.Context, filter store.TaskFilter) ([]document.Object, error)
 }
 
+// Lineages tells what came from what.
+type Lineages interface {
+	// LineageFind returns the id of the node that somebody named.
+	LineageFind(ctx context.Context, project, name string) (string, error)
+	// Lineage is the graph.
+	Lineage() lineage.Source
+}
+
 // Submission is a request to run a function.
 type Submission struct {
 	Project     string
@@ -155,6 +166,18 @@ type Secrets interface {
 	Delete(ctx context.Context, project string, names []string) error
 	// Rotate encrypts all with a new key and returns how many.
 	Rotate(ctx context.Context) (int, error)
+}
+
+// Content is the bytes of artifacts.
+type Content interface {
+	// Stores reads what callers may see: files below artifact paths and objects of
+	// remote stores, never other files of this machine. secrets says whether the
+	// server's credentials are used.
+	Stores(project string, secrets bool) *datastore.Stores
+	// Folder is where artifacts of the project are put by default.
+	Folder(project string) string
+	// Inbox receives uploads.
+	Inbox() *datastore.Inbox
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

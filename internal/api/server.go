@@ -33,6 +33,10 @@ type Options struct {
 	Files Files
 	// Secrets are those of projects. Nil makes a server without.
 	Secrets Secrets
+	// Content gives access to the bytes of artifacts. Nil refuses them.
+	Content Content
+	// Bundles keeps code that clients upload. Nil refuses them.
+	Bundles Bundles
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

@@ -19,6 +19,7 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/backend/local"
+	"github.com/millrace/millrace/internal/code"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
@@ -65,6 +66,7 @@ type App struct {
 	builds   *builds
 	secrets  *secret.Vault
 	envs     *env.Manager
+	content  *content
 	api      func() *api.Server
 	teardown []func() error
 }
@@ -123,23 +125,28 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.teardown = append(a.teardown, a.builds.close)
 	a.backend = local.New(a.dir, a.options.Executable, a.logs.Prelude, a.options.Logger.With("component", "local"))
 	a.preparer = &local.Preparer{
-		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Prelude: a.logs.Prelude,
+		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
 		ArtifactPath: a.artifactPath, Secrets: a.secrets,
+		Bundles: a.bundles().Resolve,
 		GoBuild: local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
+	a.content = a.newContent()
 	a.api = sync.OnceValue(a.newAPI)
 	return a, nil
 }
+
+// bundles is where the code of folders is.
+func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.dir, "bundles")} }
 
 // newAPI makes the API, which most commands on a data directory do not need.
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Secrets: a.secrets, Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)},
+		Secrets: a.secrets, Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(),
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }
@@ -275,7 +282,8 @@ const (
 	pruneBytes = 50 << 30
 )
 
-// prune removes environments that nobody has used for long, until ctx ends.
+// prune removes environments that nobody has used for long and uploads that their
+// senders have given up, until ctx ends.
 func (a *App) prune(ctx context.Context) {
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
@@ -286,6 +294,9 @@ func (a *App) prune(ctx context.Context) {
 		case <-ticker.C:
 			if _, err := a.envs.Prune(ctx, env.PrunePolicy{MaxAge: pruneAge, MaxBytes: pruneBytes}); err != nil && ctx.Err() == nil {
 				a.options.Logger.ErrorContext(ctx, "prune environments", "error", err)
+			}
+			if err := a.content.Inbox().Sweep(uploadAge); err != nil {
+				a.options.Logger.ErrorContext(ctx, "remove unfinished uploads", "error", err)
 			}
 		}
 	}

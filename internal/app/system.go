@@ -92,7 +92,9 @@ func (s *system) Exec(ctx context.Context, path string) int {
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
 	dir := spool.Dir{Path: path}
-	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true})
+	artifacts := &artifacts{dataDir: filepath.Dir(filepath.Dir(path))}
+	defer artifacts.close(logger)
+	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true, Resolver: artifacts.resolver})
 	switch {
 	case errors.Is(err, spool.ErrHeld) || fault.Is(err, fault.CodeConflict):
 		logger.Info("nothing to do", "spool", path, "reason", err)

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/code"
+	"github.com/millrace/millrace/internal/datachannel"
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
@@ -43,6 +45,8 @@ type Options struct {
 	// Kill, when it is closed, ends the wait for a process that was asked to end:
 	// it is killed. nil never is.
 	Kill <-chan struct{}
+	// Resolver returns what finds artifacts for an execution; nil refuses their URLs.
+	Resolver func(launch spool.Launch) datastore.Resolver
 	// Sync makes the journal and the log durable against a loss of power at the end.
 	Sync bool
 }
@@ -100,6 +104,8 @@ type runner struct {
 	journal *spool.Journal
 	group   *limits.Group
 	masker  *secret.Masker
+	outputs []output             // artifacts whose content nobody has named yet
+	data    *datachannel.Channel // nil until it is open
 }
 
 func (r *runner) write(t string, body document.Object) error {
@@ -134,6 +140,14 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 		return failed("environment", err)
 	}
 	defer lease.Close() //nolint:errcheck // it ends with this process in any case
+	if err := r.openData(); err != nil {
+		return failed("start", err)
+	}
+	defer func() {
+		if err := r.data.Close(); err != nil {
+			r.Logger.Error("close data channel", "execution", r.launch.Execution, "error", err)
+		}
+	}()
 	process, call, err := r.start(ctx, output)
 	if err != nil {
 		return failed("start", err)
@@ -143,9 +157,20 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 	defer stop()
 	host, _ := os.Hostname()
 	document.Set(r.launch.Run, host, "metadata", "labels", "host")
-	if err := r.write("started", document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}); err != nil {
+	started := document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}
+	if r.launch.Provenance != nil {
+		record, err := document.DecodeObject(r.launch.Provenance)
+		if err != nil {
+			return failed("start", err)
+		}
+		record["machine"] = r.machine(host)
+		started["provenance"] = record
+	}
+	if err := r.write("started", started); err != nil {
 		return failed("journal", err)
 	}
+	finish := r.observeInputs(watched)
+	defer finish()
 	if call == nil {
 		return r.command(watched, process)
 	}
@@ -312,6 +337,9 @@ func (r *runner) environment() []string {
 	// A longer value could not be passed on to a program by the kernel.
 	if config := document.Encode(r.launch.Run); len(config) < maxVariable {
 		env = append(env, "MLRUN_EXEC_CONFIG="+string(config))
+	}
+	if r.data != nil {
+		env = append(env, r.data.Environment())
 	}
 	if len(r.launch.GPUs) > 0 {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+strings.Join(r.launch.GPUs, ","))

@@ -59,8 +59,7 @@ type Launch struct {
 	Env        []string `json:"env,omitempty"` // KEY=VALUE on top of the runner's own environment
 	// Secrets are variables like Env whose values are masked wherever they would be
 	// read. They are gone from the file once the execution is over (Forget).
-	Secrets []string `json:"secrets,omitempty"`
-
+	Secrets  []string        `json:"secrets,omitempty"`
 	Path     []string        `json:"path,omitempty"` // appended to sys.path
 	Workdir  string          `json:"workdir,omitempty"`
 	Run      document.Object `json:"-"` // the run document at launch; in run.json, where NaN can be written
@@ -69,6 +68,8 @@ type Launch struct {
 	Grace    time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
 	LogLimit int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
 	Timeout  time.Duration   `json:"timeout"`   // of the execution; 0: none
+	// Provenance is what the run's status.provenance begins with.
+	Provenance json.RawMessage `json:"provenance,omitempty"`
 	// Standalone says that no server follows this execution: whoever runs it brings
 	// its end into the store.
 	Standalone bool `json:"standalone,omitempty"`

@@ -32,6 +32,8 @@ type Interpreters interface {
 // Environments makes virtual environments.
 type Environments interface {
 	Ensure(ctx context.Context, request env.Request, progress func(env.Progress)) (env.Environment, error)
+	// Locked returns the lines of a lock that was installed on this machine.
+	Locked(digest string) ([]string, error)
 }
 
 // Secrets are the secrets of projects.
@@ -49,9 +51,11 @@ type Preparer struct {
 	ServerURL    string // what executions see as MLRUN_DBPATH; "" without a server
 	Token        string // credentials for calls back to the server; "" for none
 	Secrets      Secrets
-	LogLimit     int64 // bytes; 0 for no limit
+	LogLimit     int64  // bytes; 0 for no limit
+	Version      string // of this program, for the record of what made a run
 	Prelude      func(execution string) string
 	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
+	Bundles      func(source string) (path string, err error)                           // where the code of a plan's Bundle is
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
@@ -89,8 +93,16 @@ func (p *Preparer) say(execution string, step control.Step) {
 }
 
 // Launch completes a plan with what it needs of this machine.
-func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (spool.Launch, error) {
-	launch := spool.Launch{
+func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (launch spool.Launch, err error) {
+	if plan.Bundle != "" {
+		path, err := p.Bundles(plan.Bundle)
+		if err != nil {
+			return spool.Launch{}, err
+		}
+		here := *plan
+		here.Bundle, plan = path, &here
+	}
+	launch = spool.Launch{
 		Execution: e.ID, Project: e.Project, UID: e.UID, Name: document.String(run, "metadata", "name"), Attempt: e.Attempt,
 		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
 		Command: plan.Command, Env: p.callback(plan.Env), Path: plan.Path, Workdir: plan.Workdir, Run: run, Limits: plan.Limits,
@@ -106,6 +118,15 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 	if e.Attempt > 1 {
 		document.Set(run, e.Attempt-1, "status", "retry_count")
 	}
+	if err := seed(&launch, plan, run); err != nil {
+		return launch, err
+	}
+	var environment env.Environment
+	defer func() {
+		if err == nil {
+			err = p.record(ctx, &launch, plan, run, environment)
+		}
+	}()
 	if plan.Go {
 		executable, err := p.GoBuild(ctx, plan, progress)
 		if err != nil {
@@ -117,22 +138,15 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 	if plan.Mode == spool.ModeCommand && len(plan.Requirements) == 0 {
 		return launch, nil
 	}
-	interpreter, err := p.Interpreters.Select(ctx, plan.PythonVersion)
+	interpreter, err := p.interpreter(ctx, plan, run)
 	if err != nil {
 		return launch, err
 	}
-	launch.Python = interpreter.Executable
+	launch.Python, environment.Interpreter = interpreter.Executable, interpreter
 	if len(plan.Requirements) == 0 {
 		return launch, nil
 	}
-	requirements, err := env.ParseRequirements(plan.Requirements, plan.Folder)
-	if err != nil {
-		return launch, err
-	}
-	environment, err := p.Environments.Ensure(ctx, env.Request{Interpreter: interpreter, Requirements: requirements}, func(step env.Progress) {
-		progress(describe(step))
-	})
-	if err != nil {
+	if environment, err = p.environment(ctx, plan, run, interpreter, progress); err != nil {
 		return launch, err
 	}
 	launch.Python, launch.VirtualEnv = environment.Python, environment.Path
@@ -211,19 +225,6 @@ func (p *Preparer) secrets(ctx context.Context, launch *spool.Launch, wanted []k
 		}
 		if ok {
 			launch.Secrets = append(launch.Secrets, one.Variable+"="+value)
-		}
-	}
-	return nil
-}
-
-// CheckFolder refuses a code folder that is not there, before a run is accepted.
-func CheckFolder(plan *kind.Plan) error {
-	for _, path := range []string{plan.Folder, plan.Bundle} {
-		if path == "" {
-			continue
-		}
-		if _, err := os.Stat(path); err != nil {
-			return fault.Invalid("spec.build.source %q is not on this machine; give a folder or an archive that the server can read", path)
 		}
 	}
 	return nil
