@@ -16,7 +16,6 @@ class Artifacts(Flow):
             artifact.spec.db_key,
             project=self.project_name,
             tree=artifact.metadata.tree,
-            uid=artifact.metadata.uid,
             deletion_strategy=strategy,
         )
 
@@ -36,7 +35,7 @@ class Artifacts(Flow):
     def test_folders_tables_and_plotly(self):
         self.write("folder/a.txt", "a\n")
         folder = self.project.log_artifact(
-            mlrun.artifacts.DirArtifact("folder"), local_path=str(self.folder / "folder"), upload=True
+            mlrun.artifacts.DirArtifact("folder"), target_path=str(self.folder / "folder") + "/"
         )
         self.assertEqual(self.project.get_artifact("folder").kind, "dir")
         self.assertTrue(folder.spec.target_path)
@@ -84,7 +83,7 @@ class Artifacts(Flow):
         self.assertEqual(self.project.get_artifact("versioned", tag="v1").to_dataitem().get(), b"1")
         self.db.tag_artifacts([self.db.read_artifact("versioned", "v1", project=self.project_name)], self.project_name, "best")
         self.assertIn("best", self.db.list_artifact_tags(self.project_name))
-        self.assertEqual(self.project.get_artifact("versioned", tag="best").metadata.uid, first.metadata.uid)
+        self.assertEqual(self.project.get_artifact("versioned", tag="best").metadata.tree, first.metadata.tree)
 
     def test_project_secrets_reach_the_runs_that_name_them(self):
         self.project.set_secrets({"TOKEN": "hidden-in-plain-sight"})
@@ -96,7 +95,7 @@ class Artifacts(Flow):
         _, log = self.db.get_log(run.uid(), self.project_name)
         self.assertIn("token ********************* *************", log.decode())
         self.assertNotIn("brought-along", str(self.db.read_run(run.uid(), self.project_name)))
-        bare = fn.run(handler="main", watch=False)
+        bare = self.job("bare", "def main(context):\n    print('token', context.get_secret('TOKEN'), context.get_secret('OWN'))\n").run(handler="main", watch=False)
         bare.wait_for_completion(show_logs=False)
         _, log = self.db.get_log(bare.uid(), self.project_name)
         self.assertIn("token None None", log.decode())
