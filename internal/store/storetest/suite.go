@@ -41,6 +41,8 @@ func Run(t *testing.T, fresh Fresh) {
 		{"run lists", testRunLists},
 		{"artifacts", testArtifacts},
 		{"tags", testTags},
+		{"content of artifacts", testArtifactContent},
+		{"secrets", testSecrets},
 		{"tasks", testTasks},
 		{"executions", testExecutions},
 		{"concurrency", testConcurrency},
