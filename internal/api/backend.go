@@ -154,6 +154,20 @@ type Files interface {
 	Size(target string) (int64, error)
 }
 
+// Secrets are the secrets of projects; *secret.Vault is one. Values go in and never
+// come out.
+type Secrets interface {
+	// Set stores values by name, next to what there is; fault.CodeNotFound when the
+	// project does not exist.
+	Set(ctx context.Context, project string, values map[string]string) error
+	// Names lists names in order.
+	Names(ctx context.Context, project string) ([]string, error)
+	// Delete deletes those named; all of them without names.
+	Delete(ctx context.Context, project string, names []string) error
+	// Rotate encrypts all with a new key and returns how many.
+	Rotate(ctx context.Context) (int, error)
+}
+
 // Content is the bytes of artifacts.
 type Content interface {
 	// Stores reads what callers may see: files below artifact paths and objects of

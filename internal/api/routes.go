@@ -62,6 +62,7 @@ func routes() []*route {
 		{"content", contentRoutes()},
 		{"code", bundleRoutes()},
 		{"environments", environmentRoutes()},
+		{"secrets", secretRoutes()},
 		{"background tasks", taskRoutes()},
 		{"lineage", lineageRoutes()},
 		{"not served here", otherRoutes()},
@@ -201,6 +202,20 @@ func artifactRoutes() []*route {
 		v1("appendTag", "PUT", "/projects/{project}/tags/{tag}", "Give artifacts a tag", tagAppend, body("TagRequest"), answers(200, "TagAnswer")),
 		v1("replaceTags", "POST", "/projects/{project}/tags/{tag}", "Give artifacts a tag instead of all others", tagReplace, body("TagRequest"), answers(200, "TagAnswer")),
 		v1("deleteTag", "DELETE", "/projects/{project}/tags/{tag}", "Take a tag from artifacts", tagDelete, body("TagRequest"), silent(204)),
+	}
+}
+
+func secretRoutes() []*route {
+	const all = "/projects/{project}/secrets"
+	provider := str("provider", "secret store; kubernetes, the default, stands for that of this server")
+	token := header("x-mlrun-secret-store-token", "refused for provider kubernetes")
+	return []*route{
+		v1("listSecretKeys", "GET", "/projects/{project}/secret-keys", "Names of a project's secrets", secretKeys, takes(provider, token), answers(200, "Object")),
+		v1("getSecrets", "GET", all, "Refused: values are never handed out", secretValues, takes(provider)),
+		v1("createSecrets", "POST", all, "Store secrets next to those that there are", secretPut, body("Secrets"), silent(201)),
+		v1("deleteSecrets", "DELETE", all, "Delete the secrets named, all without a name", secretDelete, takes(provider, strs("secret", "name of a secret")), silent(204)),
+		v1("createUserSecrets", "POST", "/user-secrets", "Refused: there are secrets of projects only", userSecrets, body("Object")),
+		v1("rotateSecrets", "POST", "/millrace/secrets/rotate", "Encrypt all secrets with a new key", secretRotate, answers(200, "Object")),
 	}
 }
 

@@ -31,6 +31,8 @@ type Options struct {
 	Logs Logs
 	// Files is the content of artifacts. Nil makes a server that deletes records only.
 	Files Files
+	// Secrets are those of projects. Nil makes a server without.
+	Secrets Secrets
 	// Content gives access to the bytes of artifacts. Nil refuses them.
 	Content Content
 	// Bundles keeps code that clients upload. Nil refuses them.

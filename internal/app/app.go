@@ -4,6 +4,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/millrace/millrace/internal/filelock"
 	"github.com/millrace/millrace/internal/gpu"
 	"github.com/millrace/millrace/internal/logs"
+	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/store"
 	"github.com/millrace/millrace/internal/worker"
 )
@@ -41,6 +43,8 @@ type Options struct {
 	Insecure     bool         // allow to serve beyond loopback without a token
 	LogLimit     int64        // bytes of log per run; 0 means 8 GiB, negative none
 	Version      string       // of this binary
+	SecretKey    string       // keys of secrets, the current one first; "" means those of SecretKeyFile
+	SecretFile   string       // file with them; "" means secret.key in the data directory, made when it is needed
 	Logger       *slog.Logger // nil discards
 	Executable   string       // the millrace binary; "" means the running one
 
@@ -60,6 +64,7 @@ type App struct {
 	preparer *local.Preparer
 	devices  *gpu.Allocator
 	builds   *builds
+	secrets  *secret.Vault
 	envs     *env.Manager
 	content  *content
 	api      func() *api.Server
@@ -101,6 +106,9 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	}
 	a.teardown = append(a.teardown, a.store.Close)
 	a.logs = logs.New(a.dir, a.store)
+	a.secrets = secret.NewVault(a.store, secret.Keys{
+		Text: a.options.SecretKey, File: cmp.Or(a.options.SecretFile, filepath.Join(a.dir, "secret.key")), Create: a.options.SecretFile == "",
+	})
 	interpreters := env.NewInterpreters(env.InterpreterConfig{Default: options.Python, CacheDir: filepath.Join(a.dir, "cache"), Logger: a.options.Logger})
 	envs, err := env.New(env.Config{Dir: filepath.Join(a.dir, "envs"), CacheDir: filepath.Join(a.dir, "cache"), Logger: a.options.Logger})
 	if err != nil {
@@ -118,9 +126,9 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.backend = local.New(a.dir, a.options.Executable, a.logs.Prelude, a.options.Logger.With("component", "local"))
 	a.preparer = &local.Preparer{
 		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
-		ArtifactPath: a.artifactPath,
-		Bundles:      a.bundles().Resolve,
-		GoBuild:      local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
+		ArtifactPath: a.artifactPath, Secrets: a.secrets,
+		Bundles: a.bundles().Resolve,
+		GoBuild: local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
@@ -138,7 +146,7 @@ func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(), Environments: environments{a.envs},
+		Secrets: a.secrets, Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(), Environments: environments{a.envs},
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }

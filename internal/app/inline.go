@@ -232,7 +232,7 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 
 // execute is the runner, in this process, under a lock that is held.
 func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
-	tail := r.tail(dir.Log())
+	tail := r.tail(dir)
 	output := r.ahead.file()
 	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill, Resolver: r.resolver}
 	if options.Worker != nil {
@@ -315,11 +315,15 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 
 // tail passes a growing log to the observer until the returned function is
 // called, which passes the rest and returns.
-func (r *inline) tail(path string) func() {
-	file, err := os.Open(path)
+func (r *inline) tail(dir spool.Dir) func() {
+	file, err := os.Open(dir.Log())
 	if err != nil {
 		return func() {}
 	}
+	shown := r.logs.Masker(dir.Log()).Stream(func(text []byte, _ bool) error {
+		r.observer.Log(text)
+		return nil
+	})
 	done := make(chan struct{})
 	var tailing sync.WaitGroup
 	tailing.Go(func() {
@@ -329,7 +333,7 @@ func (r *inline) tail(path string) func() {
 			for {
 				n, err := file.Read(buffer)
 				if n > 0 {
-					r.observer.Log(buffer[:n])
+					_, _ = shown.Write(buffer[:n]) // an observer never fails
 				}
 				if err != nil || n == 0 {
 					return
@@ -344,6 +348,7 @@ func (r *inline) tail(path string) func() {
 				drain()
 			case <-done:
 				drain()
+				_ = shown.Close()
 				return
 			}
 		}

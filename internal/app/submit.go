@@ -3,8 +3,11 @@ package app
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -60,7 +63,45 @@ func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.O
 	if err == nil && document.String(runDoc, "metadata", "labels", "owner") == "" {
 		document.Set(runDoc, owner(), "metadata", "labels", "owner")
 	}
-	return functionDoc, runDoc, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return functionDoc, runDoc, a.takeSecrets(ctx, runDoc)
+}
+
+// takeSecrets moves the values that a task brings along into the store of secrets,
+// and leaves their names in the run: nobody reads a value in a run's document.
+func (a *App) takeSecrets(ctx context.Context, runDoc document.Object) error {
+	for i, item := range document.List(runDoc, "spec", "secret_sources") {
+		source, ok := item.(document.Object)
+		if !ok {
+			return fault.Invalid("task: spec.secret_sources[%d] must be an object {kind, source}, got %s", i, document.TypeName(item))
+		}
+		if document.String(source, "kind") != "inline" {
+			continue
+		}
+		given, ok := source["source"].(document.Object)
+		if text, literal := source["source"].(string); literal {
+			decoded, err := document.DecodeObject([]byte(text))
+			given, ok = decoded, err == nil
+		}
+		if !ok {
+			return fault.Invalid("task: spec.secret_sources[%d] is inline, so its source must be an object of names and values", i)
+		}
+		values, names := make(map[string]string, len(given)), make([]any, 0, len(given))
+		for _, name := range slices.Sorted(maps.Keys(given)) {
+			text, isText := given[name].(string)
+			if !isText {
+				text = string(document.Encode(given[name]))
+			}
+			values[name], names = text, append(names, name)
+		}
+		if err := a.secrets.SetOfRun(ctx, document.String(runDoc, "metadata", "project"), document.String(runDoc, "metadata", "uid"), values); err != nil {
+			return fmt.Errorf("task: spec.secret_sources[%d]: %w", i, err)
+		}
+		source["kind"], source["source"] = "kubernetes", names
+	}
+	return nil
 }
 
 // artifactPath is where the artifacts of a run go when it names no place: the

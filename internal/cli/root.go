@@ -17,6 +17,7 @@ type globalOptions struct {
 	server      string
 	dataDir     string
 	databaseURL string
+	secretKey   string // path of the file
 	tokenFile   string
 	project     string
 }
@@ -50,7 +51,7 @@ var commands = []struct {
 	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
 	{"rerun", newRerun}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
 	{"lineage", newLineage}, {"diff", newDiff},
-	{"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
+	{"secret", newSecret}, {"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
 }
 
 // newRoot builds the command tree, or of it what the arguments need.
@@ -182,8 +183,22 @@ func (e *env) connectOptions() (ConnectOptions, error) {
 		return ConnectOptions{}, err
 	}
 	return ConnectOptions{
-		DataDir: dir, Token: token, DatabaseURL: cmp.Or(e.global.databaseURL, e.Getenv("MILLRACE_DATABASE_URL")), Python: e.Getenv("MILLRACE_PYTHON"),
+		DataDir: dir, Token: token, SecretKey: e.Getenv("MILLRACE_SECRET_KEY"), SecretKeyFile: e.secretKeyFile(), DatabaseURL: cmp.Or(e.global.databaseURL, e.Getenv("MILLRACE_DATABASE_URL")), Python: e.Getenv("MILLRACE_PYTHON"),
 	}, nil
+}
+
+// secretKeyFile is the file with the keys of secrets, "" for that of the data
+// directory.
+func (e *env) secretKeyFile() string {
+	if file := cmp.Or(e.global.secretKey, e.Getenv("MILLRACE_SECRET_KEY_FILE")); file != "" {
+		return e.path(file)
+	}
+	return ""
+}
+
+// addSecretKey declares --secret-key-file.
+func (e *env) addSecretKey(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&e.global.secretKey, "secret-key-file", "", "file with the key that secrets are encrypted with (MILLRACE_SECRET_KEY_FILE, or the key in MILLRACE_SECRET_KEY; default: secret.key in the data directory)")
 }
 
 // connect opens the way to the API: the server that was named, else what the data

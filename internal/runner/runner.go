@@ -28,6 +28,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/limits"
+	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/worker"
 )
@@ -76,8 +77,14 @@ func RunHeld(ctx context.Context, dir spool.Dir, options Options) (spool.Outcome
 		return spool.Outcome{}, err
 	}
 	defer journal.Close()
-	r := &runner{Options: options, dir: dir, launch: launch, journal: journal}
+	r := &runner{Options: options, dir: dir, launch: launch, journal: journal, masker: Masker(launch)}
 	outcome := r.execute(ctx)
+	outcome.Error = r.masker.String(outcome.Error)
+	if len(launch.Secrets) > 0 {
+		if err := Hide(dir); err != nil { // whoever settles the execution tries again
+			r.Logger.Error("hide secrets", "execution", launch.Execution, "error", err)
+		}
+	}
 	if err := dir.Note("clean", "1"); err != nil {
 		r.Logger.Error("note clean", "error", err)
 	}
@@ -96,12 +103,13 @@ type runner struct {
 	launch  spool.Launch
 	journal *spool.Journal
 	group   *limits.Group
+	masker  *secret.Masker
 	outputs []output             // artifacts whose content nobody has named yet
 	data    *datachannel.Channel // nil until it is open
 }
 
 func (r *runner) write(t string, body document.Object) error {
-	if err := r.journal.Append(t, body); err != nil {
+	if err := r.journal.Append(t, r.masker.Object(body)); err != nil {
 		return err
 	}
 	if r.Observe != nil {
@@ -336,7 +344,7 @@ func (r *runner) environment() []string {
 	if len(r.launch.GPUs) > 0 {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+strings.Join(r.launch.GPUs, ","))
 	}
-	return append(env, r.launch.Env...)
+	return append(append(env, r.launch.Env...), r.launch.Secrets...)
 }
 
 func (r *runner) metaFile() string { return filepath.Join(r.dir.Path, "meta.json") }

@@ -230,7 +230,8 @@ func (tx *Tx) artifactRelease(id int64, release func(doc document.Object, shared
 // target: there itself, or in a folder around it that belongs to a folder artifact
 // or to a model that names the file.
 func (tx *Tx) artifactShared(target string) (bool, error) {
-	for _, place := range []string{target, strings.TrimPrefix(target, "file://"), "file://" + target} {
+	target = strings.TrimPrefix(target, "file://")
+	for _, place := range []string{target, "file://" + target} {
 		var one int
 		if found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM artifacts WHERE `+tx.dialect.target()+` LIMIT 1`, place, place); err != nil || found {
 			return found, wrap(err, "look for records that share content")
@@ -238,7 +239,7 @@ func (tx *Tx) artifactShared(target string) (bool, error) {
 	}
 	name := path.Base(target)
 	for folder := path.Dir(target); folder != "." && folder != "/" && !strings.HasSuffix(folder, ":"); folder = path.Dir(folder) {
-		for _, place := range []string{folder, folder + "/"} {
+		for _, place := range []string{folder, folder + "/", "file://" + folder, "file://" + folder + "/"} {
 			shared := false
 			err := tx.each(tx.ctx, func(rows *sql.Rows) error {
 				var (

@@ -48,6 +48,7 @@ var flows = []struct {
 	{module: "flow_local_runs"},
 	{module: "flow_remote_jobs"},
 	{module: "flow_lists"},
+	{module: "flow_artifacts"},
 	{module: "flow_same_objects"},
 	{module: "flow_inside", inside: true},
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
+	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/spool"
@@ -35,6 +36,12 @@ type Environments interface {
 	Locked(digest string) ([]string, error)
 }
 
+// Secrets are the secrets of projects.
+type Secrets interface {
+	// ResolveForRun returns the values of those of the names that there are.
+	ResolveForRun(ctx context.Context, project, uid string, names []string) (map[string]string, error)
+}
+
 // Preparer makes executions ready for this machine. All fields are required.
 type Preparer struct {
 	Functions    Functions
@@ -43,6 +50,7 @@ type Preparer struct {
 	Runtime      string // folder of the unpacked Python runtime
 	ServerURL    string // what executions see as MLRUN_DBPATH; "" without a server
 	Token        string // credentials for calls back to the server; "" for none
+	Secrets      Secrets
 	LogLimit     int64  // bytes; 0 for no limit
 	Version      string // of this program, for the record of what made a run
 	Prelude      func(execution string) string
@@ -102,6 +110,9 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 		Timeout: plan.Thresholds["executing"],
 	}
 	if err := p.addressing(ctx, &launch); err != nil {
+		return launch, err
+	}
+	if err := p.secrets(ctx, &launch, plan.Secrets); err != nil {
 		return launch, err
 	}
 	if e.Attempt > 1 {
@@ -190,6 +201,31 @@ func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
 	def := submit.ArtifactPath(template, launch.Project, launch.UID, document.String(launch.Run, "metadata", "labels", "owner"))
 	if strings.TrimRight(document.String(launch.Run, "spec", "output_path"), "/") == strings.TrimRight(def, "/") {
 		launch.Env = append([]string{HashPaths + "=true"}, launch.Env...)
+	}
+	return nil
+}
+
+// secrets gives the execution the secrets that it names.
+func (p *Preparer) secrets(ctx context.Context, launch *spool.Launch, wanted []kind.Secret) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	names := make([]string, len(wanted))
+	for i, one := range wanted {
+		names[i] = one.Name
+	}
+	values, err := p.Secrets.ResolveForRun(ctx, launch.Project, launch.UID, names)
+	if err != nil {
+		return err
+	}
+	for _, one := range wanted {
+		value, ok := values[one.Name]
+		if !ok && one.Required {
+			return fault.Precondition("the function takes its variable %s from the secret %s, which project %s does not have; run: millrace secret set %s --project %s", one.Variable, one.Name, launch.Project, one.Name, launch.Project)
+		}
+		if ok {
+			launch.Secrets = append(launch.Secrets, one.Variable+"="+value)
+		}
 	}
 	return nil
 }

@@ -42,6 +42,8 @@ func Run(t *testing.T, fresh Fresh) {
 		{"artifacts", testArtifacts},
 		{"tags", testTags},
 		{"lineage", testLineage},
+		{"content of artifacts", testArtifactContent},
+		{"secrets", testSecrets},
 		{"tasks", testTasks},
 		{"executions", testExecutions},
 		{"concurrency", testConcurrency},
