@@ -239,7 +239,7 @@ class DirArtifact(Artifact):
                 raise NotADirectoryError("the artifact %r: %s is not a folder" % (self.key, source or "nothing"))
             return
         written, names = _content.put_tree(source, place or Place(source))
-        self.size, self.digest = written.size, written.digest
+        self.size = written.size
         if place is not None:
             self.target_path = written.target
         below = self.target_path or source
@@ -312,7 +312,8 @@ def log(
         # Models and data sets have other sources of content than a file.
         if artifact.kind not in ("model", "dataset"):
             raise FileNotFoundError("the artifact %r: the file %s does not exist" % (artifact.key, source))
-    artifact.src_path = source if source and not remote else None
+    if artifact.kind != "model":
+        artifact.src_path = source if source and not remote else None
     artifact.prepare()
     _identify(artifact, context, tag, labels, db_key)
 

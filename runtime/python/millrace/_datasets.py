@@ -173,7 +173,7 @@ class DatasetArtifact(Artifact):
             super().store(source, place)
             return
         if self._df is None:
-            if source and self.body is None and not self.target_path:
+            if source and self.body is None and not os.path.exists(source) and (place or not self.target_path):
                 raise FileNotFoundError("the data set %r: the file %s does not exist" % (self.key, source))
             super().store(source, place)
             return
