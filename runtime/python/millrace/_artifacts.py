@@ -308,10 +308,10 @@ def log(
         check_name("tag", tag)
     remote = source is not None and "://" in source
     target_path = without_scheme(target_path or artifact.target_path)
-    if artifact.body is None and source and not remote and not target_path and not os.path.exists(source):
-        # Models and data sets have other sources of content than a file.
-        if artifact.kind not in ("model", "dataset"):
-            raise FileNotFoundError("the artifact %r: the file %s does not exist" % (artifact.key, source))
+    # Models and data sets have other sources of content than a file.
+    needed = artifact.body is None and not target_path and artifact.kind not in ("model", "dataset")
+    if needed and source and not remote and not os.path.exists(source):
+        raise FileNotFoundError("the artifact %r: the file %s does not exist" % (artifact.key, source))
     if artifact.kind != "model":
         artifact.src_path = source if source and not remote else None
     artifact.prepare()
@@ -445,7 +445,7 @@ def _document(value: Any) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, (bytes, bytearray)):
-        raise ValueError(
+        raise TypeError(
             "bytes cannot be part of an artifact's document; give a path, or for a model's extra_data log the model"
         )
     for base in (bool, int, float, str):

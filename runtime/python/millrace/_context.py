@@ -224,7 +224,7 @@ class MLClientCtx:
         self._emit({"t": "provenance", "iter": self._iteration, "inputs": {item.key: facts}})
 
     def get_dataitem(self, url: str, secrets: dict[str, str] | None = None) -> DataItem:
-        """Return the data at url without recording it as an input; stores get their credentials from the run, not from secrets."""
+        """Return the data at url without recording it as an input; credentials are the run's, not secrets."""
         from millrace._data import DataItem
 
         return DataItem("", url)

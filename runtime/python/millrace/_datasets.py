@@ -112,9 +112,7 @@ class DatasetArtifact(Artifact):
     ) -> None:
         format = (format or "").lower()
         if format not in _FORMATS:
-            raise ValueError(
-                "the data set %r: the format %r is not known; use csv or parquet" % (key, format)
-            )
+            raise ValueError("the data set %r: the format %r is not known; use csv or parquet" % (key, format))
         super().__init__(key, format="parquet" if format == "pq" else format, target_path=target_path)
         self.extra_data = dict(extra_data or {})
         self.column_metadata = column_metadata or {}
@@ -301,7 +299,8 @@ def write(df: Any, path: str, format: str, options: dict[str, Any]) -> None:
         df.to_parquet(path, **dict({"version": "2.4"} if "engine" not in options else {}, **options))
     except ImportError:
         raise ImportError(
-            "a data set is written as Parquet by pyarrow; add pyarrow to the function's requirements, or pass format='csv'"
+            "a data set is written as Parquet by pyarrow; add pyarrow to the function's requirements, "
+            "or pass format='csv'"
         ) from None
 
 

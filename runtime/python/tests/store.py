@@ -89,7 +89,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         names = [""]
         if body["recursive"]:
-            names = [os.path.relpath(os.path.join(at, name), source) for at, _, found in os.walk(source) for name in found]
+            names = [
+                os.path.relpath(os.path.join(at, name), source) for at, _, found in os.walk(source) for name in found
+            ]
         for name in names:
             with open(os.path.join(source, name) if name else source, "rb") as file:
                 self.server.store.objects[body["to"] + name] = file.read()

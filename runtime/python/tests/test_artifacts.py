@@ -15,7 +15,10 @@ ROWS = "[{'x': 1, 'y': 0.5, 's': 'a'}, {'x': 2, 'y': None, 's': 'b'}, {'x': 3, '
 class KindsTest(WorkerCase):
     def log(self, *statements, env=None):
         """Run statements in a handler; return (answer, artifact records by key)."""
-        code = "import os\nimport millrace\nROWS = %s\ndef handler(context):\n    %s\n" % (ROWS, "\n    ".join(statements))
+        code = "import os\nimport millrace\nROWS = %s\ndef handler(context):\n    %s\n" % (
+            ROWS,
+            "\n    ".join(statements),
+        )
         document = {
             "metadata": {"name": "train", "uid": "u1", "project": "demo"},
             "spec": {"output_path": self.folder + "/out", "input_path": self.folder},
@@ -78,7 +81,9 @@ class KindsTest(WorkerCase):
         fields = [("index", "integer"), ("x", "integer"), ("y", "number"), ("s", "string")]
         self.assertEqual([(field["name"], field["type"]) for field in doc["spec"]["schema"]["fields"]], fields)
         self.assertEqual(doc["spec"]["header"], ["index", "x", "y", "s"])
-        self.assertEqual((doc["spec"]["length"], doc["spec"]["label_column"], doc["spec"]["extra_data"]), (3, "s", {"k": 1}))
+        self.assertEqual(
+            (doc["spec"]["length"], doc["spec"]["label_column"], doc["spec"]["extra_data"]), (3, "s", {"k": 1})
+        )
         self.assertEqual(doc["status"]["preview"], [[0, 1, 0.5, "a"], [1, 2, None, "b"], [2, 3, 2.5, "a"]])
         self.assertEqual(doc["status"]["header_original_length"], 4)
         stats = doc["status"]["stats"]
@@ -141,7 +146,12 @@ class KindsTest(WorkerCase):
     def test_pages(self):
         png = "b'\\x89PNG'"
         for statement, kind, viewer, text in (
-            ("millrace.PlotArtifact('k', body=%s, title='T')" % png, "plot", "chart", b"data:image/png;base64,iVBORw=="),
+            (
+                "millrace.PlotArtifact('k', body=%s, title='T')" % png,
+                "plot",
+                "chart",
+                b"data:image/png;base64,iVBORw==",
+            ),
             ("millrace.ChartArtifact('k', [[1, 2], [2, 4]], ['x', '<y>'])", "plot", "chart", b"&lt;y&gt;"),
             ("millrace.TableArtifact('k', df=ROWS, visible=True)", "table", "table", b",x,y,s\n0,1,0.5,a\n"),
             ("millrace.TableArtifact('k', 'a,b\\n', format='csv')", "table", None, b"a,b\n"),

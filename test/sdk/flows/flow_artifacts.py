@@ -7,7 +7,7 @@ import pathlib
 import mlrun
 from flow import Flow
 
-CODE = '''
+CODE = """
 import os
 import pandas as pd
 
@@ -62,8 +62,8 @@ def everything(context, folder):
     context.log_dataset("empty", pd.DataFrame({"n": []}))
     context.log_dataset("of-a-file", frame(), local_path=folder + "/f.csv")
     context.log_dataset("described", frame()[["x"]], column_metadata={"x": {"unit": "m"}})
-    context.log_model("model", model_dir=folder, model_file="m.pkl", metrics={"acc": 0.5}, parameters={"p": [1, "two: three"]},
-                      training_set=frame(), label_column="y", framework="sk",
+    context.log_model("model", model_dir=folder, model_file="m.pkl", metrics={"acc": 0.5},
+                      parameters={"p": [1, "two: three"]}, training_set=frame(), label_column="y", framework="sk",
                       extra_data={"e": "e.txt", "raw": b"123"}, labels={"q": "w"})
     context.log_model("body", body=b"bbb", model_file="z.bin", algorithm="al",
                       feature_weights=[0.5, 0.25], feature_vector="store://feature-vectors/p/v")
@@ -78,7 +78,7 @@ def everything(context, folder):
     context.log_artifact(k.PlotlyArtifact(go.Figure(data=[go.Bar(y=[1, 2])]), key="plotly"))
     if hasattr(context, "log_document") and context.get_param("documents", False):
         context.log_document("document", local_path=folder + "/x.txt")
-'''
+"""
 
 # What the runtime says more than the SDK does: sizes and hashes, and which files a folder has.
 MORE = {("metadata", "hash"), ("spec", "size")}
