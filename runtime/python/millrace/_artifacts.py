@@ -9,6 +9,7 @@ from millrace._content import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from millrace._context import MLClientCtx
@@ -42,6 +43,7 @@ class Artifact:
     prefix = "artifacts"  # of its store:// URI
     fields: tuple[str, ...] = ()  # of spec, besides those of every artifact
     facts: tuple[str, ...] = ()  # of status
+    collections_of: dict[str, Callable[[], Any]] = {}  # fields that are never None
 
     def __init__(
         self,
@@ -211,6 +213,8 @@ class Artifact:
         kind = document.get("kind") or ""
         artifact = cls.__new__(cls if cls is not Artifact else kinds(kind))
         Artifact.__init__(artifact)
+        for name, empty in artifact.collections_of.items():
+            setattr(artifact, name, empty())
         parts: list[dict[str, Any]] = [document.get(name) or {} for name in ("metadata", "spec", "status")]
         for part in parts:
             for name, value in part.items():

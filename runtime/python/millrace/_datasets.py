@@ -250,7 +250,7 @@ def with_stats(stats: bool | None, rows: int, columns: int, unlimited: bool) -> 
 
 def statistics(df: Any) -> dict[str, Any]:
     """Return what describe says of each column of a pandas frame, and a histogram of the numeric ones."""
-    if df.empty:
+    if not len(df.columns):
         return {}
     import numpy
     from pandas.api.types import is_numeric_dtype

@@ -62,6 +62,7 @@ class ModelArtifact(Artifact):
         "model_file", "metrics", "parameters", "inputs", "outputs", "framework", "algorithm", "feature_vector",
         "feature_weights", "feature_stats", "model_target_file",
     )  # fmt: skip
+    collections_of = {"metrics": dict, "parameters": dict, "inputs": list, "outputs": list}
     model_file: str
     metrics: dict[str, Any]
     parameters: dict[str, Any]
@@ -136,7 +137,7 @@ class ModelArtifact(Artifact):
 
             types = {name: _value_type(df[name]) for name in columns}
             numeric = [name for name in columns if is_numeric_dtype(df[name])]
-            stats = _datasets.statistics(df[numeric]) if with_stats and numeric else None
+            stats = _datasets.statistics(df[numeric]) if with_stats and numeric and len(df) else None
         of = {name: {"name": str(name), "value_type": types[name]} for name in columns}
         self.inputs += [of[name] for name in columns if name not in labels]
         self.outputs = [of[name] for name in labels] + self.outputs
