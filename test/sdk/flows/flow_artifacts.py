@@ -119,7 +119,11 @@ class EqualArtifacts(Flow):
                 found = ours[key]
                 for part in ("metadata", "spec", "status"):
                     for name in set(found[part]) - set(expected[part]):
-                        known = (part, name) in MORE or found[part][name] == "" or (found["kind"], name) == ("dir", "extra_data")
+                        known = (
+                            (part, name) in MORE
+                            or found[part][name] == ""
+                            or (found["kind"], name) == ("dir", "extra_data")
+                        )
                         self.assertTrue(known, f"{part}.{name} = {found[part][name]!r} is ours alone")
                         del found[part][name]
                 if key in RANDOM:
