@@ -41,10 +41,12 @@ def read(
         wanted.append(time_column)
     try:
         frame = _read(pandas, path, kind, wanted, filters, options, item)
-    except (OSError, ImportError, MemoryError):
+    except (ImportError, MemoryError):
         raise
     except Exception as error:
-        if kind in ("parquet", "pq") and type(error).__module__.startswith("pyarrow"):
+        # pyarrow's own, or its OSError without a number for data that are damaged inside.
+        damaged = type(error).__module__.startswith("pyarrow") or (isinstance(error, OSError) and error.errno is None)
+        if kind in ("parquet", "pq") and damaged:
             raise ValueError("%s is not a complete Parquet file: %s" % (item, " ".join(str(error).split()))) from None
         raise
     if time_column:

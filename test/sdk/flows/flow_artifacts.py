@@ -81,6 +81,43 @@ def everything(context, folder):
         context.log_document("document", local_path=folder + "/x.txt")
 """
 
+READING = """
+import millrace
+import pandas as pd
+
+
+def said(call):
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+
+
+def reading(context, folder):
+    frame = pd.DataFrame({"a": [1, 2, 3], "t": pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-03"])})
+    frame.to_parquet(folder + "/t.parquet")
+    frame.to_csv(folder + "/t.csv", index=False)
+    with open(folder + "/t.parquet", "rb") as file:
+        raw = file.read()
+    for name, data in (("cut", raw[:-20]), ("hole", raw[:40] + raw[80:])):
+        with open(folder + "/" + name + ".parquet", "wb") as file:
+            file.write(data)
+        path = folder + "/" + name + ".parquet"
+        context.log_result(name, said(lambda: context.get_dataitem(path).as_df()))
+        context.log_result(name + "-logged", said(lambda: context.log_dataset("k", local_path=path)))
+    parquet, text = context.get_dataitem(folder + "/t.parquet"), context.get_dataitem(folder + "/t.csv")
+    between = parquet.as_df(columns=["a"], time_column="t", start_time="2024-01-01", end_time="2024-01-02")
+    context.log_result("between", between.values.tolist())
+    context.log_result("after", len(text.as_df(time_column="t", start_time="2024-01-02")))
+    context.log_result("columns", list(text.as_df(columns=["a"]).columns))
+    context.log_result("file", context.log_dataset("file", local_path=folder + "/t.parquet").header)
+    many = pd.DataFrame({"n": range(1_000_001)})
+    context.log_result("many", said(lambda: context.log_dataset("many", many, ignore_preview_limits=True)))
+    numbered = pd.DataFrame([[1, 2]])
+    context.log_dataset("numbered", numbered)
+    context.log_result("untouched", list(numbered.columns))
+"""
+
 # What the runtime says more than the SDK does: sizes and hashes, and which files a folder has.
 MORE = {("metadata", "hash"), ("spec", "size")}
 # Random in every figure that plotly draws.
@@ -136,6 +173,18 @@ class EqualArtifacts(Flow):
             if not any(key in name for key in RANDOM):
                 with self.subTest(file=name):
                     self.assertEqual(mine[name], content)
+
+    def test_frames_are_read(self):
+        path = self.write("reading.py", READING)
+        run = self.cli_json("run", path, "--handler", "reading", "--param", f"folder={self.folder}")
+        results = run["status"]["results"]
+        for name in ("cut", "cut-logged", "hole", "hole-logged"):
+            self.assertIn("is not a complete Parquet file", results.pop(name))
+        self.assertIn("more than a million values", results.pop("many"))
+        expected = {
+            "between": [[2]], "after": 1, "columns": ["a"], "file": ["index", "a", "t"], "untouched": [0, 1],
+        }  # fmt: skip
+        self.assertEqual(results, expected)
 
     def documents(self, uid, folder):
         """The stored artifacts of a run by key, without what differs from run to run."""
