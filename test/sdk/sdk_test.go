@@ -27,13 +27,14 @@ func TestMain(m *testing.M) { harness.Main(m) }
 type release struct {
 	version string
 	pythons []string
-	// extra holds back dependencies whose newest release the pinned one cannot use.
+	// extra are packages that the flows use besides, and dependencies whose newest
+	// release the pinned one cannot use.
 	extra []string
 }
 
 var releases = []release{
-	{version: "1.12.1", pythons: []string{"3.11"}},
-	{version: "1.7.2", pythons: []string{"3.9", "3.10", "3.11"}},
+	{version: "1.12.1", pythons: []string{"3.11"}, extra: []string{"matplotlib==3.9.2", "plotly==5.24.1"}},
+	{version: "1.7.2", pythons: []string{"3.9", "3.10", "3.11"}, extra: []string{"matplotlib==3.9.2", "plotly==5.24.1"}},
 }
 
 // flows are the modules in flows/. Those with inside execute code that imports
@@ -51,6 +52,7 @@ var flows = []struct {
 	{module: "flow_artifacts"},
 	{module: "flow_same_objects"},
 	{module: "flow_inside", inside: true},
+	{module: "flow_artifacts", inside: true},
 }
 
 const (

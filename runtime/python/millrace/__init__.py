@@ -1,8 +1,8 @@
 """Millrace beside your code: the run's context, its inputs and its outputs.
 
 Public names: Context (also as MLClientCtx), DataItem, the kinds of artifacts,
-get_context, get_or_create_ctx, get_dataitem, get_model, update_model. A handler gets its context as the argument `context`; a
-script calls get_context().
+get_context, get_or_create_ctx, get_dataitem, get_model, update_model. A handler
+gets its context as the argument `context`; a script calls get_context().
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def get_or_create_ctx(name: str, **_options: Any) -> Context:
     return get_context(name)
 
 
-def get_dataitem(url: str, secrets: dict[str, str] | None = None) -> DataItem:
-    """Return the data at a URL."""
+def get_dataitem(url: str, **_options: Any) -> DataItem:
+    """Return the data at a URL; stores get their credentials from the run, further arguments are ignored."""
     from millrace import _data
 
     return _data.DataItem("", url)

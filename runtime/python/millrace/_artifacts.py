@@ -9,6 +9,7 @@ from millrace._content import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from millrace._context import MLClientCtx
@@ -42,6 +43,7 @@ class Artifact:
     prefix = "artifacts"  # of its store:// URI
     fields: tuple[str, ...] = ()  # of spec, besides those of every artifact
     facts: tuple[str, ...] = ()  # of status
+    collections_of: dict[str, Callable[[], Any]] = {}  # fields that are never None
 
     def __init__(
         self,
@@ -211,6 +213,8 @@ class Artifact:
         kind = document.get("kind") or ""
         artifact = cls.__new__(cls if cls is not Artifact else kinds(kind))
         Artifact.__init__(artifact)
+        for name, empty in artifact.collections_of.items():
+            setattr(artifact, name, empty())
         parts: list[dict[str, Any]] = [document.get(name) or {} for name in ("metadata", "spec", "status")]
         for part in parts:
             for name, value in part.items():
@@ -239,7 +243,7 @@ class DirArtifact(Artifact):
                 raise NotADirectoryError("the artifact %r: %s is not a folder" % (self.key, source or "nothing"))
             return
         written, names = _content.put_tree(source, place or Place(source))
-        self.size, self.digest = written.size, written.digest
+        self.size = written.size
         if place is not None:
             self.target_path = written.target
         below = self.target_path or source
@@ -308,11 +312,12 @@ def log(
         check_name("tag", tag)
     remote = source is not None and "://" in source
     target_path = without_scheme(target_path or artifact.target_path)
-    if artifact.body is None and source and not remote and not target_path and not os.path.exists(source):
-        # Models and data sets have other sources of content than a file.
-        if artifact.kind not in ("model", "dataset"):
-            raise FileNotFoundError("the artifact %r: the file %s does not exist" % (artifact.key, source))
-    artifact.src_path = source if source and not remote else None
+    # Models and data sets have other sources of content than a file.
+    needed = artifact.body is None and not target_path and artifact.kind not in ("model", "dataset")
+    if needed and source and not remote and not os.path.exists(source):
+        raise FileNotFoundError("the artifact %r: the file %s does not exist" % (artifact.key, source))
+    if artifact.kind != "model":
+        artifact.src_path = source if source and not remote else None
     artifact.prepare()
     _identify(artifact, context, tag, labels, db_key)
 
@@ -444,7 +449,7 @@ def _document(value: Any) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, (bytes, bytearray)):
-        raise ValueError(
+        raise TypeError(
             "bytes cannot be part of an artifact's document; give a path, or for a model's extra_data log the model"
         )
     for base in (bool, int, float, str):

@@ -119,8 +119,8 @@ def made(write: Callable[[str], None], place: Place, extension: str) -> Written:
 def put_tree(source: str, place: Place) -> tuple[Written, list[str]]:
     """Copy a folder and all that is below it; return also the paths below it.
 
-    Its hash and digest are those of the list of its files, one line each:
-    "<hash>  <path>".
+    Its hash is that of the list of its files, a line "<hash>  <path>" for each;
+    it has no digest.
     """
     names = sorted(files_of(source))
     same = bool(place.target) and os.path.isdir(place.target) and os.path.samefile(source, place.target)
@@ -146,13 +146,11 @@ def put_tree(source: str, place: Place) -> tuple[Written, list[str]]:
 
 
 def _sum(names: list[str], parts: list[Written], place: Place) -> Written:
-    meter = Meter()
     sha1 = hashlib.sha1(usedforsecurity=False)
     for name, part in zip(names, parts):
-        sha1.update(("%s  %s\n" % (part.sha1, name)).encode())
-        meter.update(("%s  %s\n" % (part.digest.partition(":")[2], name)).encode())
+        sha1.update(("%s  %s\n" % (part.sha1, name)).encode("utf-8", "surrogateescape"))
     target = place.of(sha1.hexdigest()).rstrip("/") + "/"
-    return Written(target, sum(part.size for part in parts), sha1.hexdigest(), meter.written("").digest)
+    return Written(target, sum(part.size for part in parts), sha1.hexdigest(), "")
 
 
 def measure(path: str) -> Written:

@@ -206,7 +206,14 @@ class MLClientCtx:
         return item
 
     def _read(self, item: DataItem, size: int | None, digest: str | None) -> None:
-        """Record what an input was when it was read."""
+        """Record what an input was when it was read. Files that the run was given are looked at by the host."""
+        if digest is None and item.kind == "file":
+            if item.url_given in ((self._document.get("spec") or {}).get("inputs") or {}).values():
+                return
+            if size is not None and size <= _MEASURED:
+                from millrace import _content
+
+                digest = _content.measure(item.local()).digest
         facts: dict[str, Any] = {"url": item.artifact_url}
         if size is not None:
             facts["size"] = size
@@ -217,7 +224,7 @@ class MLClientCtx:
         self._emit({"t": "provenance", "iter": self._iteration, "inputs": {item.key: facts}})
 
     def get_dataitem(self, url: str, secrets: dict[str, str] | None = None) -> DataItem:
-        """Return the data at url without recording it as an input; stores get their credentials from the run, not from secrets."""
+        """Return the data at url without recording it as an input; credentials are the run's, not secrets."""
         from millrace._data import DataItem
 
         return DataItem("", url)
@@ -510,6 +517,7 @@ class MLClientCtx:
 Context = MLClientCtx
 
 _MAX_DEPTH = 100
+_MEASURED = 256 << 20  # larger files that only the code named are recorded without a digest
 
 
 def _copy(value: Any) -> Any:

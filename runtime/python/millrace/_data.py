@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from millrace._artifacts import Artifact
 
-_HASHED = 256 << 20  # larger local inputs are recorded without a digest
 _CHUNK = 1 << 20
 _STORES = ("http", "https", "s3", "gs", "gcs", "az", "wasb", "wasbs")
 
@@ -383,10 +382,6 @@ class DataItem:
             elif self.kind == "file":
                 if os.path.isfile(self._path):
                     size = os.path.getsize(self._path)
-                    if size <= _HASHED:
-                        from millrace import _content
-
-                        digest = _content.measure(self._path).digest
             elif not self._direct():
                 from millrace import _channel
 

@@ -112,9 +112,7 @@ class DatasetArtifact(Artifact):
     ) -> None:
         format = (format or "").lower()
         if format not in _FORMATS:
-            raise ValueError(
-                "the data set %r: the format %r is not known; use csv or parquet" % (key, format)
-            )
+            raise ValueError("the data set %r: the format %r is not known; use csv or parquet" % (key, format))
         super().__init__(key, format="parquet" if format == "pq" else format, target_path=target_path)
         self.extra_data = dict(extra_data or {})
         self.column_metadata = column_metadata or {}
@@ -173,7 +171,7 @@ class DatasetArtifact(Artifact):
             super().store(source, place)
             return
         if self._df is None:
-            if source and self.body is None and not self.target_path:
+            if source and self.body is None and not os.path.exists(source) and (place or not self.target_path):
                 raise FileNotFoundError("the data set %r: the file %s does not exist" % (self.key, source))
             super().store(source, place)
             return
@@ -252,7 +250,7 @@ def with_stats(stats: bool | None, rows: int, columns: int, unlimited: bool) -> 
 
 def statistics(df: Any) -> dict[str, Any]:
     """Return what describe says of each column of a pandas frame, and a histogram of the numeric ones."""
-    if df.empty:
+    if not len(df.columns):
         return {}
     import numpy
     from pandas.api.types import is_numeric_dtype
@@ -301,7 +299,8 @@ def write(df: Any, path: str, format: str, options: dict[str, Any]) -> None:
         df.to_parquet(path, **dict({"version": "2.4"} if "engine" not in options else {}, **options))
     except ImportError:
         raise ImportError(
-            "a data set is written as Parquet by pyarrow; add pyarrow to the function's requirements, or pass format='csv'"
+            "a data set is written as Parquet by pyarrow; add pyarrow to the function's requirements, "
+            "or pass format='csv'"
         ) from None
 
 

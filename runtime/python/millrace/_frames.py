@@ -31,12 +31,7 @@ def read(
         held = item.get()
         if not isinstance(held, (bytes, str)):
             return held[list(columns)] if columns else held
-    pandas = df_module
-    if pandas is None:
-        try:
-            import pandas  # type: ignore[no-redef]
-        except ImportError:
-            raise ImportError("as_df needs pandas; add pandas to the function's requirements") from None
+    pandas = df_module or _pandas()
     if (start_time is not None or end_time is not None) and not time_column:
         raise ValueError("as_df needs the time_column that start_time and end_time are about")
     kind = (format or item.suffix.lstrip(".")).lower()
@@ -46,15 +41,25 @@ def read(
         wanted.append(time_column)
     try:
         frame = _read(pandas, path, kind, wanted, filters, options, item)
-    except (OSError, ImportError, MemoryError):
+    except (ImportError, MemoryError):
         raise
     except Exception as error:
-        if kind in ("parquet", "pq") and type(error).__module__.startswith("pyarrow"):
+        # pyarrow's own, or its OSError without a number for data that are damaged inside.
+        damaged = type(error).__module__.startswith("pyarrow") or (isinstance(error, OSError) and error.errno is None)
+        if kind in ("parquet", "pq") and damaged:
             raise ValueError("%s is not a complete Parquet file: %s" % (item, " ".join(str(error).split()))) from None
         raise
     if time_column:
         frame = _between(pandas, frame, time_column, start_time, end_time)
     return frame[list(columns)] if columns is not None and wanted != list(columns) else frame
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("as_df needs pandas; add pandas to the function's requirements") from None
+    return pandas
 
 
 def _read(
@@ -78,9 +83,7 @@ def _read(
         try:
             return pandas.read_parquet(path, columns=columns, **options)
         except ImportError:
-            raise ImportError(
-                "as_df reads Parquet with pyarrow; add pyarrow to the function's requirements"
-            ) from None
+            raise ImportError("as_df reads Parquet with pyarrow; add pyarrow to the function's requirements") from None
     if kind in ("json", "jsonl"):
         frame = pandas.read_json(path, **dict({"lines": True} if kind == "jsonl" else {}, **options))
     elif kind in ("xls", "xlsx"):
@@ -113,7 +116,7 @@ def _between(pandas: Any, frame: Any, column: str, start: Any, end: Any) -> Any:
 def show(item: DataItem, format: str | None) -> None:
     """Show an item in a notebook."""
     try:
-        from IPython import display, get_ipython  # type: ignore[import-not-found]
+        from IPython import display, get_ipython
     except ImportError:
         get_ipython = None
     if get_ipython is None or get_ipython() is None:

@@ -62,6 +62,7 @@ class ModelArtifact(Artifact):
         "model_file", "metrics", "parameters", "inputs", "outputs", "framework", "algorithm", "feature_vector",
         "feature_weights", "feature_stats", "model_target_file",
     )  # fmt: skip
+    collections_of = {"metrics": dict, "parameters": dict, "inputs": list, "outputs": list}
     model_file: str
     metrics: dict[str, Any]
     parameters: dict[str, Any]
@@ -132,15 +133,11 @@ class ModelArtifact(Artifact):
             numeric = [name for name in columns if known[name] in ("integer", "number", "boolean")]
             stats = df.without([name for name in columns if name not in numeric]).statistics() if with_stats else None
         else:
-            from pandas.api.types import is_numeric_dtype  # type: ignore[import-untyped]
+            from pandas.api.types import is_numeric_dtype
 
-            if df.index.name:
-                types = {df.index.name: _value_type(df.index)}
-            else:
-                types = {}
-            types.update((name, _value_type(df[name])) for name in columns)
+            types = {name: _value_type(df[name]) for name in columns}
             numeric = [name for name in columns if is_numeric_dtype(df[name])]
-            stats = _datasets.statistics(df[numeric]) if with_stats and numeric else None
+            stats = _datasets.statistics(df[numeric]) if with_stats and numeric and len(df) else None
         of = {name: {"name": str(name), "value_type": types[name]} for name in columns}
         self.inputs += [of[name] for name in columns if name not in labels]
         self.outputs = [of[name] for name in labels] + self.outputs
@@ -388,7 +385,7 @@ def update_model(
     elif isinstance(artifact, str) and artifact.startswith("store://"):
         artifact = DataItem("", artifact).meta
     if not isinstance(artifact, ModelArtifact):
-        raise ValueError("update_model takes a model: its artifact, a DataItem of it or its store:// URI")
+        raise TypeError("update_model takes a model: its artifact, a DataItem of it or its store:// URI")
     artifact.parameters.update(parameters or {})
     artifact.metrics.update((key_prefix + key, value) for key, value in (metrics or {}).items())
     artifact.labels.update((str(key), str(value)) for key, value in (labels or {}).items())

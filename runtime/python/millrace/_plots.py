@@ -55,7 +55,7 @@ class PlotArtifact(Artifact):
             from io import BytesIO
 
             image = BytesIO()
-            from matplotlib.backends.backend_agg import FigureCanvasAgg  # type: ignore[import-not-found]
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
 
             FigureCanvasAgg(body).print_png(image)
             body = image.getvalue()
@@ -146,7 +146,8 @@ class ChartArtifact(Artifact):
             parts.append('<text x="4" y="%d" font-size="11">%.4g</text>' % (y, value))
         return (
             '<h3 style="text-align:center">%s</h3>\n<svg viewBox="0 0 800 400" xmlns="http://www.w3.org/2000/svg" '
-            'font-family="sans-serif" font-size="13">\n<path d="M60 20V360H780" fill="none" stroke="#999"/>\n%s\n</svg>\n'
+            'font-family="sans-serif" font-size="13">\n'
+            '<path d="M60 20V360H780" fill="none" stroke="#999"/>\n%s\n</svg>\n'
             % (escape(self.description or self.key), "\n".join(parts))
         )
 

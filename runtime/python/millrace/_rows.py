@@ -71,10 +71,11 @@ class Rows:
         if not self.rows:
             return {}
         types = self.types()
-        return {
-            str(name): _numeric(self.column(name)) if types[name] in ("integer", "number") else _other(self.column(name))
-            for name in self.header
-        }
+        found = {}
+        for name in self.header:
+            of = _numeric if types[name] in ("integer", "number") else _other
+            found[str(name)] = of(self.column(name))
+        return found
 
     def csv(self, index: bool = False) -> str:
         """Return the rows as CSV."""
@@ -97,8 +98,8 @@ class Rows:
                 file.write(self.csv(bool(options.get("index"))))
             return
         try:
-            import pyarrow  # type: ignore[import-untyped]
-            import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+            import pyarrow
+            import pyarrow.parquet as parquet
         except ImportError:
             raise ImportError(
                 "a data set is written as Parquet by pyarrow; add pyarrow to the function's requirements, "

@@ -101,7 +101,7 @@ def _escape(char: str) -> str:
 def load(text: str) -> Any:
     """Read YAML in block style: what dump and MLRun write. Anything else is a ValueError, unless PyYAML is there."""
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
     except ImportError:
         return _Reader(text).document()
     try:

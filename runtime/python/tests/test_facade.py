@@ -47,7 +47,8 @@ class FacadeTest(WorkerCase):
         run = {"metadata": {"name": "r", "uid": "u", "project": "p"}, "spec": {"inputs": {"data": path}}}
         answer, emitted, host = self.run_code(code, run=run)
         self.assertEqual(answer["state"], "completed", host.log())
-        self.assertEqual(emitted[0]["results"], {"version": "0+millrace"})
+        updates = [record for record in emitted if record["t"] == "update"]
+        self.assertEqual(updates[0]["results"], {"version": "0+millrace"})
         self.assertEqual(emitted[-1]["results"]["return"], ["text", ["artifacts"]])
         self.assertRegex(host.log(), r'\[info\] a line: \{"n":1\}')
 
