@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/lineage"
 	"github.com/millrace/millrace/internal/run"
@@ -151,6 +152,18 @@ type Files interface {
 	Remove(target string) error
 	// Size is the size of the file at a target path.
 	Size(target string) (int64, error)
+}
+
+// Content is the bytes of artifacts.
+type Content interface {
+	// Stores reads what callers may see: files below artifact paths and objects of
+	// remote stores, never other files of this machine. secrets says whether the
+	// server's credentials are used.
+	Stores(project string, secrets bool) *datastore.Stores
+	// Folder is where artifacts of the project are put by default.
+	Folder(project string) string
+	// Inbox receives uploads.
+	Inbox() *datastore.Inbox
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/backend/local"
+	"github.com/millrace/millrace/internal/code"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
@@ -60,6 +61,7 @@ type App struct {
 	devices  *gpu.Allocator
 	builds   *builds
 	envs     *env.Manager
+	content  *content
 	api      func() *api.Server
 	teardown []func() error
 }
@@ -117,21 +119,26 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.preparer = &local.Preparer{
 		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
 		ArtifactPath: a.artifactPath,
+		Bundles:      a.bundles().Resolve,
 		GoBuild:      local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
+	a.content = a.newContent()
 	a.api = sync.OnceValue(a.newAPI)
 	return a, nil
 }
+
+// bundles is where the code of folders is.
+func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.dir, "bundles")} }
 
 // newAPI makes the API, which most commands on a data directory do not need.
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)},
+		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(),
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }
@@ -267,7 +274,8 @@ const (
 	pruneBytes = 50 << 30
 )
 
-// prune removes environments that nobody has used for long, until ctx ends.
+// prune removes environments that nobody has used for long and uploads that their
+// senders have given up, until ctx ends.
 func (a *App) prune(ctx context.Context) {
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
@@ -278,6 +286,9 @@ func (a *App) prune(ctx context.Context) {
 		case <-ticker.C:
 			if _, err := a.envs.Prune(ctx, env.PrunePolicy{MaxAge: pruneAge, MaxBytes: pruneBytes}); err != nil && ctx.Err() == nil {
 				a.options.Logger.ErrorContext(ctx, "prune environments", "error", err)
+			}
+			if err := a.content.Inbox().Sweep(uploadAge); err != nil {
+				a.options.Logger.ErrorContext(ctx, "remove unfinished uploads", "error", err)
 			}
 		}
 	}

@@ -108,7 +108,7 @@ type handler func(w http.ResponseWriter, r *http.Request, stores *datastore.Stor
 func (c *Channel) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]handler{
-		"GET /v1/object": getObject, "HEAD /v1/object": headObject, "PUT /v1/object": putObject, "DELETE /v1/object": deleteObject,
+		"GET /v1/object": getObject, "PUT /v1/object": putObject, "DELETE /v1/object": deleteObject,
 		"POST /v1/copy": copyObject, "GET /v1/list": list, "GET /v1/artifact": getArtifact, "GET /v1/secret": getSecret,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,6 @@
 package datachannel
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -12,91 +11,7 @@ import (
 )
 
 func getObject(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
-	return Serve(w, r, stores, r.URL.Query().Get("url"))
-}
-
-func headObject(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
-	return Serve(w, r, stores, r.URL.Query().Get("url"))
-}
-
-// Serve answers a GET or HEAD request with the object at url, or the bytes of it
-// that the Range header asks for. An error means that nothing was answered yet.
-func Serve(w http.ResponseWriter, r *http.Request, stores *datastore.Stores, url string) error {
-	asked, partial, err := ParseRange(r.Header.Get("Range"))
-	if err != nil {
-		return err
-	}
-	asked.ETag = r.Header.Get("If-Match")
-	if r.Method == http.MethodHead {
-		info, err := stores.Stat(r.Context(), url)
-		if err != nil {
-			return err
-		}
-		describe(w.Header(), info)
-		if info.Size >= 0 {
-			w.Header().Set("Content-Length", strconv.FormatInt(info.Size, 10))
-		}
-		w.WriteHeader(http.StatusOK)
-		return nil
-	}
-	if asked.Offset < 0 { // the last bytes
-		info, err := stores.Stat(r.Context(), url)
-		if err != nil {
-			return err
-		}
-		asked.Offset = max(info.Size+asked.Offset, 0)
-	}
-	body, info, err := stores.Open(r.Context(), url, asked)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	describe(w.Header(), info)
-	length := info.Size
-	if info.Size >= 0 {
-		length -= asked.Offset
-		if asked.Length > 0 {
-			length = min(length, asked.Length)
-		}
-		w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
-	}
-	status := http.StatusOK
-	if partial && info.Size >= 0 {
-		if length <= 0 {
-			w.Header().Del("Content-Length")
-			w.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(info.Size, 10))
-			answer(w, http.StatusRequestedRangeNotSatisfiable, document.Object{"error": "the object has " + strconv.FormatInt(info.Size, 10) + " bytes; there is none in the range"})
-			return nil
-		}
-		status = http.StatusPartialContent
-		first, last := strconv.FormatInt(asked.Offset, 10), strconv.FormatInt(asked.Offset+length-1, 10)
-		w.Header().Set("Content-Range", "bytes "+first+"-"+last+"/"+strconv.FormatInt(info.Size, 10))
-	}
-	w.WriteHeader(status)
-	if err := datastore.Pump(w, body); err != nil && context.Cause(r.Context()) == nil {
-		panic(http.ErrAbortHandler) // the only way to say that the answer is not whole
-	}
-	return nil
-}
-
-func describe(h http.Header, info datastore.Info) {
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("Content-Type", "application/octet-stream")
-	if info.ContentType != "" {
-		h.Set("Content-Type", info.ContentType)
-	}
-	if !info.Modified.IsZero() {
-		h.Set("Last-Modified", info.Modified.UTC().Format(http.TimeFormat))
-	}
-	if info.ETag != "" {
-		h.Set("ETag", info.ETag)
-	}
-	if info.Digest != "" {
-		h.Set("X-Millrace-Digest", info.Digest)
-	}
-	if info.Dir {
-		h.Set("X-Millrace-Dir", "1")
-	}
+	return stores.Serve(w, r, r.URL.Query().Get("url"))
 }
 
 // putObject stores the request's body. A body that breaks off is an error of its

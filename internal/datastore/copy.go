@@ -33,7 +33,7 @@ func (s *Stores) Copy(ctx context.Context, from, to string, recursive bool, prog
 		written, err := copyOne(ctx, source, target, progress)
 		return Copied{Files: 1, Size: written.Size, Digest: written.Digest, SHA1: written.SHA1}, err
 	}
-	if source.bucket == target.bucket && strings.HasPrefix(target.key+"/", source.key+"/") {
+	if sameBucket(source.bucket, target.bucket) && strings.HasPrefix(target.key+"/", source.key+"/") {
 		return Copied{}, fault.Invalid("%s cannot be copied into itself, %s", from, to)
 	}
 	var out Copied
@@ -63,4 +63,10 @@ func copyOne(ctx context.Context, from, to place, progress func(int64)) (Written
 	}
 	defer body.Close()
 	return put(ctx, to, body, PutOptions{Size: info.Size, Progress: progress})
+}
+
+func sameBucket(a, b bucket) bool {
+	_, aFiles := a.(files)
+	_, bFiles := b.(files)
+	return aFiles && bFiles || !aFiles && !bFiles && a == b
 }

@@ -16,6 +16,7 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,7 +39,9 @@ type Options struct {
 	Lookup   Lookup           // credentials; nil means none
 	Resolver Resolver         // nil refuses store:// URLs
 	Named    map[string]Named // data_stores: what //name/path stands for
-	NoLocal  bool             // refuse paths and file:// URLs
+	Confined bool             // refuse local files that are not below Roots
+	Roots    []string         // absolute
+	Schemes  []string         // refuse others; files are a matter of Confined; nil allows all
 	Dir      string           // where relative paths begin; "" is the working folder
 }
 
@@ -216,6 +219,9 @@ func (s *Stores) place(ctx context.Context, rawURL string) (place, error) {
 	if scheme == "file" {
 		return s.file(target)
 	}
+	if s.options.Schemes != nil && !slices.Contains(s.options.Schemes, scheme) {
+		return place{}, fault.Forbidden("%s: content at %s:// URLs is not handed out here; read it with a client", target, scheme)
+	}
 	// A key may hold any character, '?' and '#' too, so it is cut out by hand.
 	_, rest, _ := strings.Cut(target, "://")
 	host, key, _ := strings.Cut(rest, "/")
@@ -248,9 +254,6 @@ func (s *Stores) place(ctx context.Context, rawURL string) (place, error) {
 
 // file is the place of a path or file:// URL.
 func (s *Stores) file(target string) (place, error) {
-	if s.options.NoLocal {
-		return place{}, fault.Forbidden("%s is a file of this machine, which may not be read this way", target)
-	}
 	path := target
 	if rest, ok := cutScheme(target, "file"); ok {
 		host, below, _ := strings.Cut(rest, "/")
@@ -266,7 +269,7 @@ func (s *Stores) file(target string) (place, error) {
 		}
 		path = filepath.Join(base, path)
 	}
-	return place{bucket: files{}, key: filepath.Clean(path), url: target}, nil
+	return place{bucket: files{roots: s.options.Roots, confined: s.options.Confined}, key: filepath.Clean(path), url: target}, nil
 }
 
 func cutScheme(rawURL, scheme string) (string, bool) {

@@ -1,17 +1,16 @@
-package datachannel
+package datastore
 
 import (
 	"strconv"
 	"strings"
 
-	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/fault"
 )
 
 // ParseRange reads a Range header with one range of bytes; partial tells whether
 // there is one. A negative offset counts from the end. Errors carry
 // fault.CodeInvalid.
-func ParseRange(text string) (r datastore.Range, partial bool, err error) {
+func ParseRange(text string) (r Range, partial bool, err error) {
 	if text == "" {
 		return r, false, nil
 	}
@@ -24,11 +23,11 @@ func ParseRange(text string) (r datastore.Range, partial bool, err error) {
 	to, toErr := strconv.ParseInt(last, 10, 64)
 	switch {
 	case first == "" && toErr == nil && to > 0:
-		return datastore.Range{Offset: -to}, true, nil
+		return Range{Offset: -to}, true, nil
 	case fromErr == nil && from >= 0 && last == "":
-		return datastore.Range{Offset: from}, true, nil
+		return Range{Offset: from}, true, nil
 	case fromErr == nil && from >= 0 && toErr == nil && to >= from && to < 1<<62:
-		return datastore.Range{Offset: from, Length: to - from + 1}, true, nil
+		return Range{Offset: from, Length: to - from + 1}, true, nil
 	}
 	return r, false, fault.Invalid("the range %q is not one range of bytes, such as bytes=0-99", text)
 }
