@@ -37,6 +37,9 @@ def context_for(context: MLClientCtx) -> Any:
         real = create(context.name, spec=document)
     else:
         real = create(context.name)
+    # Inputs whose keys have a type hint are known to it by their names too.
+    for name, url in context._inputs.items():
+        real.inputs.setdefault(name, url)
     _watch_artifacts(real, context)
     _own, _real = context, real
     return real

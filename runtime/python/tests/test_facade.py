@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import unittest
 
@@ -184,7 +185,7 @@ class FacadeTest(WorkerCase):
         artifact = next(r["doc"] for r in emitted if r["t"] == "artifact")
         self.assertEqual(artifact["metadata"]["key"], "names")
         with open(artifact["spec"]["target_path"]) as file:
-            self.assertEqual(file.read(), '["a"]')
+            self.assertEqual(json.load(file), ["a"])
 
     def test_handler_decorator_variants(self):
         code = """
