@@ -27,10 +27,10 @@ TEXT = (".csv", ".json", ".html", ".txt", ".bin", ".md")
 class Outcome:
     """One run as one of the servers made it."""
 
-    def __init__(self, run, artifacts):
+    def __init__(self, run, document, artifacts):
         self.state = run.state()
         self.results = run.status.results or {}
-        self.labels = {k: v for k, v in run.metadata.labels.items() if k in ("class", "language", "stage")}
+        self.labels = {k: v for k, v in document["metadata"]["labels"].items() if k in ("class", "language", "stage")}
         # The SDK leaves the state of a completed child context out of its table.
         self.iterations = [row[1:] for row in run.status.to_dict().get("iterations") or ()]
         self.artifacts = artifacts
@@ -125,7 +125,7 @@ class Hub(Flow):
         artifacts = {}
         for document in db.list_artifacts(project=self.project_name, tree=run.uid()):
             artifacts[document["metadata"]["key"]] = document
-        return Outcome(run, artifacts)
+        return Outcome(run, db.read_run(run.uid(), self.project_name), artifacts)
 
     def both(self, name, handler, inputs=None, **options):
         """Run by both servers and compare; inputs may be a function of the server's URL."""

@@ -31,7 +31,7 @@ def consume(
     table: pd.DataFrame,
     series: pd.Series,
     array: np.ndarray,
-    arrays: dict,
+    arrays: dict[str, np.ndarray],
     mapping: dict,
     pair: tuple,
     raw: bytes,
