@@ -62,6 +62,12 @@ class MLRunTest(WorkerCase):
         self.assertEqual(answer["state"], "completed", host.log())
         self.assertEqual(merged["results"], {"return": ["pandas.core.frame", 4]})
 
+    def test_decorated_handler_without_context_or_inputs(self):
+        code = "from mlrun.package import handler\n@handler(outputs=['n'])\ndef f(x):\n    return x\n"
+        answer, merged, _, host = self.run_document(code, self.document(), handler="f")
+        self.assertEqual(answer["state"], "completed", host.log())
+        self.assertEqual(merged["results"], {"n": 2})
+
     def test_returns_are_packed_for_a_handler_without_context(self):
         code = "import mlrun, pandas\ndef handler(x):\n    return x, pandas.DataFrame({'a': [x]})\n"
         run = self.document(returns=["number", "frame : dataset"])

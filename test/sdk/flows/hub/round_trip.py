@@ -18,7 +18,7 @@ def produce(seed: int = 3):
         frame["n"],
         np.arange(seed * 5),
         {"a": np.arange(seed)},
-        {"deep": [1, {"x": None}]},
+        {"deep": [1, {"x": 1.5}]},
         (1, 2),
         b"bytes",
         complex(1, seed),

@@ -6,7 +6,7 @@ import pathlib
 from mlrun.package import handler
 
 
-@handler(labels={"language": "en"}, outputs=["words", "top : file", "lengths", "letters", "summary : path"])
+@handler(outputs=["words", "top : file", "lengths", "letters", "summary : path"])
 def count(text: pathlib.Path, top: int = 2):
     words = text.read_text().lower().split()
     counter = collections.Counter(words)
