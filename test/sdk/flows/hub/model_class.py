@@ -14,7 +14,7 @@ class Scaler:
             raise mlrun.errors.MLRunInvalidArgumentError("there are no numbers")
         scaled = [number * self.factor + offset for number in numbers]
         self.context.log_result("scaled", scaled)
-        self.context.log_result("project", mlrun.get_current_project().metadata.name)
+        self.context.log_result("project", self.context.project)
         try:
             self.apply([])
         except MLRunInvalidArgumentError as error:
