@@ -69,7 +69,7 @@ def find(name: str, finder: Any) -> Any:
 
     path = name.partition(".")[2]
     if path in _ALIASES:
-        return ModuleSpec(name, _Alias(), is_package=True)
+        return ModuleSpec(name, _Alias(), is_package=True)  # type: ignore[arg-type]
     if path and path not in _FILES:
         # Its name is not the one asked for: `from mlrun import x` would hide the sentence otherwise.
         raise ModuleNotFoundError(sentence(name), name="mlrun")

@@ -66,7 +66,7 @@ def log(context: MLClientCtx, packed: Packed) -> None:
 
 def _family(value: Any) -> str:
     """Name the kind of packager that is responsible for value, without importing anything."""
-    if value is None or isinstance(value, (bool, int, float)) and type(value).__module__ == "builtins":
+    if value is None or (isinstance(value, (bool, int, float)) and type(value).__module__ == "builtins"):
         return "number"
     if type(value) is str:
         return "str"
@@ -246,7 +246,7 @@ def _collection_file(key: str, value: Any, options: dict[str, Any]) -> Packed:
             elif form == "jsonl" and isinstance(plain, list):
                 file.writelines(json.dumps(item, default=_plain) + "\n" for item in plain)
             else:
-                json.dump(plain, file, default=_plain)
+                json.dump(plain, file, default=_plain, indent=4)
 
     packager = _COLLECTION_PACKAGERS[type(value)]
     return _temporary_file(key, form, value, packager, {"file_format": form}, write)
@@ -311,7 +311,7 @@ def _arrays_file(key: str, value: Any, options: dict[str, Any]) -> Packed:
     return _temporary_file(key, form, value, packager, {"file_format": form}, write)
 
 
-def _array_dataset(key: str, value: Any, options: dict[str, Any]) -> Packed:
+def _array_dataset(key: str, value: Any, _options: dict[str, Any]) -> Packed:
     if value.ndim > 2:
         raise Refused("a data set has two dimensions, the array %d" % value.ndim)
     import pandas
@@ -382,13 +382,13 @@ def _flatten(frame: Any) -> tuple[Any, dict[str, Any]]:
     return flat, {"unflatten_kwargs": undo}
 
 
-def _plot(key: str, value: Any, options: dict[str, Any]) -> Packed:
+def _plot(key: str, value: Any, _options: dict[str, Any]) -> Packed:
     import millrace
 
     return Packed(artifact=millrace.PlotArtifact(key, body=value))
 
 
-def _plotly(key: str, value: Any, options: dict[str, Any]) -> Packed:
+def _plotly(key: str, value: Any, _options: dict[str, Any]) -> Packed:
     import millrace
 
     return Packed(artifact=millrace.PlotlyArtifact(figure=value, key=key))

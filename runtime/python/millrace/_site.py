@@ -47,7 +47,7 @@ def prepare(runtime_dir: str) -> None:
     global _pending, _last
     _last = sys.path[-1] if sys.path else ""
     sys.path.append(runtime_dir)
-    sys.meta_path.append(LastFinder())  # type: ignore[arg-type]
+    sys.meta_path.append(LastFinder())
     if not sys.flags.no_site:
         return
     _pending = True

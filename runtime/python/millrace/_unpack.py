@@ -80,7 +80,8 @@ def unpack(item: Any, kind: type) -> Any:
     if kind in (bool, int, float):
         return _number(item, kind)
     if kind is str or (module == "pathlib" and issubclass(kind, os.PathLike)):
-        return kind(_path(item, options))
+        make: Any = kind
+        return make(_path(item, options))
     if kind in (bytes, bytearray):
         return kind(bytes(_structure(item, options))) if how == "file" else kind(item.get())
     if kind in (dict, list, tuple, set, frozenset):
@@ -153,7 +154,7 @@ def _extract(path: str, folder: str, kind: str) -> None:
             check(member.name)
             if not (member.isfile() or member.isdir()):
                 raise ValueError("the archive has the member %r, which is no file and no folder" % member.name)
-        tar.extractall(folder)
+        tar.extractall(folder)  # noqa: S202 - the members were checked
 
 
 def _number(item: Any, kind: type) -> Any:
@@ -173,7 +174,7 @@ def _structure(item: Any, options: dict[str, Any]) -> Any:
     text = item.get(encoding="utf-8")
     if form in ("yaml", "yml"):
         try:
-            import yaml  # type: ignore[import-untyped]
+            import yaml
         except ImportError:
             raise ImportError("reading yaml needs PyYAML; add pyyaml to the function's requirements") from None
         return yaml.safe_load(text)
@@ -191,10 +192,8 @@ def _structure(item: Any, options: dict[str, Any]) -> Any:
 
 
 def _collection(item: Any, kind: type, options: dict[str, Any]) -> Any:
-    if _suffix(item) in ("pkl", "pickle"):
-        value = _unpickle(item, {})
-    else:
-        value = _structure(item, options)
+    pickled = _suffix(item) in ("pkl", "pickle")
+    value = _unpickle(item, {}) if pickled else _structure(item, options)
     if kind is dict:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -210,7 +209,7 @@ def _collection(item: Any, kind: type, options: dict[str, Any]) -> Any:
 
 def _pandas() -> Any:
     try:
-        import pandas  # type: ignore[import-untyped]
+        import pandas
     except ImportError:
         raise ImportError("this needs pandas; add pandas to the function's requirements") from None
     return pandas

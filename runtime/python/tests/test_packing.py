@@ -50,12 +50,33 @@ class ReturnsTest(WorkerCase):
 
     def test_files_of_collections(self):
         cases = [
-            ("{'a': [1, None]}", "k : file", "DictPackager", "dict", "json", '{"a": [1, null]}'),
-            ("[1, 2]", {"key": "k", "artifact_type": "file", "file_format": "jsonl"}, "ListPackager", "list", "jsonl", "1\n2\n"),
-            ("(1, 2),", "k : file", "TuplePackager", "tuple", "json", "[1, 2]"),
-            ("{7}", "k : file", "SetPackager", "set", "json", "[7]"),
-            ("b'ab'", "k : file", "BytesPackager", "bytes", "json", "[97, 98]"),
-            ("{1: 2}", {"key": "k", "artifact_type": "file", "file_format": "txt"}, "DictPackager", "dict", "txt", "{1: 2}"),
+            (
+                "{'a': [1, None]}",
+                "k : file",
+                "DictPackager",
+                "dict",
+                "json",
+                '{\n    "a": [\n        1,\n        null\n    ]\n}',
+            ),
+            (
+                "[1, 2]",
+                {"key": "k", "artifact_type": "file", "file_format": "jsonl"},
+                "ListPackager",
+                "list",
+                "jsonl",
+                "1\n2\n",
+            ),
+            ("(1, 2),", "k : file", "TuplePackager", "tuple", "json", "[\n    1,\n    2\n]"),
+            ("{7}", "k : file", "SetPackager", "set", "json", "[\n    7\n]"),
+            ("b'ab'", "k : file", "BytesPackager", "bytes", "json", "[\n    97,\n    98\n]"),
+            (
+                "{1: 2}",
+                {"key": "k", "artifact_type": "file", "file_format": "txt"},
+                "DictPackager",
+                "dict",
+                "txt",
+                "{1: 2}",
+            ),
         ]
         for expression, hint, packager, kind, form, text in cases:
             with self.subTest(expression):
@@ -98,7 +119,11 @@ class ReturnsTest(WorkerCase):
 
     def test_what_does_not_fit_is_said_and_the_rest_is_recorded(self):
         cases = [
-            ("1, 2", ["a : dataset", "b"], "'a' is not recorded: a value of type builtins.int cannot be packed as dataset"),
+            (
+                "1, 2",
+                ["a : dataset", "b"],
+                "'a' is not recorded: a value of type builtins.int cannot be packed as dataset",
+            ),
             ("1, 2", ["a : nonsense", "b"], "there is no artifact type 'nonsense'"),
             ("'x', 2", ["a : path", "b"], "there is no file or folder x"),
             ("1, 2", ["*a", "b"], "* takes a list or another iterable, the handler returned int"),
@@ -125,7 +150,9 @@ class ReturnsTest(WorkerCase):
         head = "import numpy"
         self.assertEqual(self.packed("numpy.arange(3)", "k", head=head)[0], {"k": [0, 1, 2]})
         self.assertEqual(self.packed("numpy.arange(12)", "k : result", head=head)[0], {"k": list(range(12))})
-        self.assertEqual(self.packed("numpy.float32(1.5), numpy.bool_(True)", "k", "b", head=head)[0], {"k": 1.5, "b": True})
+        self.assertEqual(
+            self.packed("numpy.float32(1.5), numpy.bool_(True)", "k", "b", head=head)[0], {"k": 1.5, "b": True}
+        )
         for expression, packager, form in (
             ("numpy.arange(12)", "NumPyNDArrayPackager", "npy"),
             ("{'a': numpy.arange(2)}", "NumPyNDArrayDictPackager", "npz"),
@@ -144,7 +171,9 @@ class ReturnsTest(WorkerCase):
         flat = {"columns": ["a"], "columns_levels": [None], "index_levels": [None]}
         self.assertEqual(recorded["instructions"], {"file_format": "csv", "read_kwargs": {"unflatten_kwargs": flat}})
         recorded, _ = self.file("pandas.Series([1, 2], name='q')", csv, head=head)
-        self.assertEqual((recorded["packager_name"], recorded["instructions"]["column_name"]), ("PandasSeriesPackager", "q"))
+        self.assertEqual(
+            (recorded["packager_name"], recorded["instructions"]["column_name"]), ("PandasSeriesPackager", "q")
+        )
         code = "frame.__class__({'a': [1]}), list(frame.columns) + [frame.index.name]"
         results, _ = self.packed(code, dict(csv), "unchanged", head=head)
         self.assertEqual(results, {"unchanged": ["a", "None"]})
@@ -208,9 +237,8 @@ class InputsTest(WorkerCase):
             "typing.NewType('N', list)": listed,
             "None": item,
         }
-        if sys.version_info >= (3, 9):
-            cases["typing.Annotated[list, 'note']"] = listed
-            cases["list[int]"] = listed
+        cases["typing.Annotated[list, 'note']"] = listed
+        cases["list[int]"] = listed
         cases["'dict | list'"] = listed
         cases["'list | None'"] = listed
         for annotation, expected in cases.items():
@@ -266,17 +294,29 @@ class InputsTest(WorkerCase):
 
     @needs_numpy
     def test_numpy(self):
-        self.assertEqual(self.read(self.write("a.csv", "1,2\n3,4\n"), "numpy.ndarray", head="import numpy")[0], "ndarray")
+        self.assertEqual(
+            self.read(self.write("a.csv", "1,2\n3,4\n"), "numpy.ndarray", head="import numpy")[0], "ndarray"
+        )
         body = "return k.tolist()"
-        self.assertEqual(self.read(self.write("a.txt", "1 2\n3 4\n"), hint="numpy.ndarray", body=body), [[1, 2], [3, 4]])
-        self.assertEqual(self.read(self.write("n.txt", "2"), hint="numpy.float64", body="return [type(k).__name__, k]"), ["float64", 2.0])
+        self.assertEqual(
+            self.read(self.write("a.txt", "1 2\n3 4\n"), hint="numpy.ndarray", body=body), [[1, 2], [3, 4]]
+        )
+        self.assertEqual(
+            self.read(self.write("n.txt", "2"), hint="numpy.float64", body="return [type(k).__name__, k]"),
+            ["float64", 2.0],
+        )
 
     @needs_pandas
     def test_pandas(self):
         path = self.write("f.csv", "a,b\n1,2\n")
         body = "return [type(k).__name__, k.to_dict()]"
         frame = ["DataFrame", {"a": {"0": 1}, "b": {"0": 2}}]
-        for annotation, hint in (("pd.DataFrame", ""), ("", "pandas.DataFrame"), ("", "pd.DataFrame"), ("'pd.DataFrame'", "")):
+        for annotation, hint in (
+            ("pd.DataFrame", ""),
+            ("", "pandas.DataFrame"),
+            ("", "pd.DataFrame"),
+            ("'pd.DataFrame'", ""),
+        ):
             found = self.read(path, annotation, hint, head="import pandas as pd", body=body)
             self.assertEqual(json.loads(json.dumps(found)), frame)
         one = self.write("s.csv", "q\n1\n2\n")

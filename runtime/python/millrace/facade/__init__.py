@@ -30,7 +30,7 @@ _HOMES = {
     "MLRunInvalidArgumentError": "errors",
     "MLRunNotFoundError": "errors",
 }
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 
 def get_version() -> str:

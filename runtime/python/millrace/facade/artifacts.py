@@ -24,7 +24,7 @@ _NAMES = (
     "update_dataset_meta",
     "update_model",
 )
-__all__ = [name for name in _NAMES if name in millrace.__all__]  # noqa: PLE0605
+__all__ = [name for name in _NAMES if name in millrace.__all__]
 
 
 def __getattr__(name: str) -> Any:

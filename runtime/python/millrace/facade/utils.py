@@ -21,7 +21,9 @@ class _RunLogger:
 logger: Any = _RunLogger()
 
 
-def create_logger(level: str | None = None, formatter_kind: str = "human", name: str = "mlrun", stream: Any = None) -> Logger:
+def create_logger(
+    level: str | None = None, formatter_kind: str = "human", name: str = "mlrun", stream: Any = None
+) -> Logger:
     """Return a logger of its own; there is one format."""
     made = Logger(level or "info")
     made.stream = stream
