@@ -6,6 +6,7 @@ import (
 
 	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/lineage"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/store"
 )
@@ -21,6 +22,7 @@ type Store interface {
 	Artifacts
 	Tags
 	Tasks
+	Lineages
 }
 
 // Projects keeps projects.
@@ -70,6 +72,9 @@ type Artifacts interface {
 	ArtifactList(ctx context.Context, filter store.ArtifactFilter) ([]document.Object, bool, error)
 	// ArtifactDelete deletes what matches the filter and returns how many.
 	ArtifactDelete(ctx context.Context, filter store.ArtifactFilter) (int, error)
+	// ArtifactDeleteData deletes what matches, record by record; release deletes the
+	// content of one unless another record shares it, and its error keeps the record.
+	ArtifactDeleteData(ctx context.Context, filter store.ArtifactFilter, release func(doc document.Object, shared bool) error) (int, error)
 	// ArtifactsOfRun lists what a run produced, one element for each tag.
 	ArtifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error)
 }
@@ -89,6 +94,14 @@ type Tags interface {
 type Tasks interface {
 	TaskGet(ctx context.Context, project, name string) (document.Object, error)
 	TaskList(ctx context.Context, filter store.TaskFilter) ([]document.Object, error)
+}
+
+// Lineages tells what came from what.
+type Lineages interface {
+	// LineageFind returns the id of the node that somebody named.
+	LineageFind(ctx context.Context, project, name string) (string, error)
+	// Lineage is the graph.
+	Lineage() lineage.Source
 }
 
 // Submission is a request to run a function.
@@ -142,6 +155,15 @@ type Content interface {
 	Folder(project string) string
 	// Inbox receives uploads.
 	Inbox() *datastore.Inbox
+}
+
+// Files is the content of artifacts below the folders that this server keeps them
+// in. Everything else is refused with fault.CodeNotSupported.
+type Files interface {
+	// Remove deletes the file at a target path; one that is not there is no error.
+	Remove(target string) error
+	// Size is the size of the file at a target path.
+	Size(target string) (int64, error)
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

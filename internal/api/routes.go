@@ -54,7 +54,8 @@ func routes() []*route {
 		routes []*route
 	}{
 		{"system", systemRoutes()}, {"projects", projectRoutes()}, {"functions", functionRoutes()}, {"runs", runRoutes()},
-		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"content", contentRoutes()}, {"background tasks", taskRoutes()}, {"not served here", otherRoutes()},
+		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"content", contentRoutes()}, {"background tasks", taskRoutes()},
+		{"lineage", lineageRoutes()}, {"not served here", otherRoutes()},
 	} {
 		for _, rt := range area.routes {
 			rt.area = area.name
@@ -168,7 +169,8 @@ func logRoutes() []*route {
 
 func artifactRoutes() []*route {
 	const all, named = "/projects/{project}/artifacts", "/projects/{project}/artifacts/{key...}"
-	strategy := enum("deletion_strategy", "what happens to the files; only records are deleted here", "metadata-only", "data-optional", "data-force")
+	strategy := enum("deletion_strategy", "what happens to the content: it stays (default), goes if this server can delete it, or the deletion fails", "metadata-only", "data-optional", "data-force")
+	deleteMany := []param{nameParam, str("tag", "tag"), str("tree", "producer id"), labelParam, integer("limit", 0, "delete at most this many; 0 means all")}
 	return []*route{
 		v1("storeArtifact", "PUT", named, "Store an artifact", artifactPut, in("v2"), with(artifactKey), body("Artifact"), answers(200, "Artifact")),
 		v1("createArtifact", "POST", all, "Create an artifact", artifactCreate, in("v2"), body("Artifact"), answers(201, "Artifact")),
@@ -176,7 +178,15 @@ func artifactRoutes() []*route {
 		v1("listArtifacts", "GET", all, "List artifacts", artifactList, in("v2"), with(artifactFilters, pageParams), answers(200, "ArtifactList")),
 		v1("deleteArtifact", "DELETE", named, "Delete an artifact", artifactDelete, in("v2"), with(artifactKey), takes(strategy, str("key", "accepted and without effect")), silent(204)),
 		v1("deleteArtifacts", "DELETE", all, "Delete the artifacts that match", artifactDeleteMany, in("v2"),
-			takes(nameParam, str("tag", "tag"), str("tree", "producer id"), labelParam, integer("limit", 0, "delete at most this many; 0 means all")), silent(204)),
+			takes(deleteMany...), silent(204)),
+		v1("storeArtifactLegacy", "POST", "/projects/{project}/artifacts/{uid}/{key}", "Store an artifact of a producer", artifactPutLegacy,
+			takes(str("tag", "tag"), iterParam), body("Object"), answers(200, "Empty")),
+		v1("getArtifactLegacy", "GET", named, "Read an artifact; the tag may be a producer id", artifactGetLegacy,
+			takes(str("tag", "tag (default latest)"), iterParam, formatParam), answers(200, "Object")),
+		v1("listArtifactsLegacy", "GET", all, "List artifacts; the tag may be a producer id", artifactList, with(artifactFilters, pageParams), answers(200, "ArtifactList")),
+		v1("deleteArtifactLegacy", "DELETE", named, "Delete what a producer, which the path names, stored under the key of the query", artifactDeleteLegacy,
+			takes(str("key", "key of the artifact; required"), str("tag", "tag")), answers(200, "Empty")),
+		v1("deleteArtifactsLegacy", "DELETE", all, "Delete the artifacts that match", artifactDeleteManyLegacy, takes(deleteMany...), answers(200, "Empty")),
 		v1("listArtifactTags", "GET", "/projects/{project}/artifact-tags", "Tags in use", artifactTags,
 			takes(enum("category", "group of kinds", "model", "dataset", "other")), answers(200, "TagList")),
 		v1("appendTag", "PUT", "/projects/{project}/tags/{tag}", "Give artifacts a tag", tagAppend, body("TagRequest"), answers(200, "TagAnswer")),

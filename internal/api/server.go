@@ -31,6 +31,8 @@ type Options struct {
 	Logs Logs
 	// Content gives access to the bytes of artifacts. Nil refuses them.
 	Content Content
+	// Files is the content of artifacts. Nil makes a server that deletes records only.
+	Files Files
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

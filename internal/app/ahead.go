@@ -30,7 +30,7 @@ type ahead struct {
 // startAhead starts a worker for the request, or none when it is not clear that it
 // can be used. It never fails: what is wrong will be said by the ordinary path.
 func startAhead(ctx context.Context, request cli.RunRequest) *ahead {
-	if request.Function == nil || request.Detach || !plain(request.Function) {
+	if request.Function == nil || request.Detach || !plain(request.Function) || document.Get(request.Task, "spec", "seed") != nil {
 		return &ahead{}
 	}
 	dir, err := dataDir(request.DataDir)
@@ -53,7 +53,7 @@ func startAhead(ctx context.Context, request cli.RunRequest) *ahead {
 	a := &ahead{output: output, log: log, python: interpreter.Executable}
 	a.worker, err = worker.Start(ctx, worker.Spec{
 		Interpreter: interpreter.Executable, RuntimeDir: runtimeDir, Stdout: output, Stderr: output,
-		Env: append(local.Environment(os.Environ()), runner.ExecutionVariable+"="+request.UID()+"-1"),
+		Env: append(local.Environment(os.Environ()), append(local.HashSeedOf(request.UID()), runner.ExecutionVariable+"="+request.UID()+"-1")...),
 	})
 	if err != nil {
 		a.discard()

@@ -116,8 +116,9 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.teardown = append(a.teardown, a.builds.close)
 	a.backend = local.New(a.dir, a.options.Executable, a.logs.Prelude, a.options.Logger.With("component", "local"))
 	a.preparer = &local.Preparer{
-		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Prelude: a.logs.Prelude,
-		GoBuild: local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
+		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
+		ArtifactPath: a.artifactPath,
+		GoBuild:      local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
@@ -132,6 +133,7 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, Content: a.content, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
+		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)},
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }

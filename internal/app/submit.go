@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/user"
@@ -56,6 +57,16 @@ func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.O
 		document.Set(runDoc, owner(), "metadata", "labels", "owner")
 	}
 	return functionDoc, runDoc, err
+}
+
+// artifactPath is where the artifacts of a run go when it names no place: the
+// template of its project, else that of the server.
+func (a *App) artifactPath(ctx context.Context, project string) (string, error) {
+	doc, err := a.store.ProjectGet(ctx, project)
+	if err != nil && !fault.Is(err, fault.CodeNotFound) {
+		return "", err
+	}
+	return cmp.Or(document.String(doc, "spec", "artifact_path"), a.options.ArtifactPath), nil
 }
 
 // owner is who a run belongs to when its request does not say: the user of this

@@ -47,8 +47,8 @@ var commands = []struct {
 	name string
 	make func(*env) *cobra.Command
 }{
-	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
-	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
+	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort}, {"rerun", newRerun},
+	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject}, {"lineage", newLineage},
 	{"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
 }
 

@@ -28,6 +28,7 @@ type runOptions struct {
 	artifactPath           string
 	timeout, retryDelay    string
 	retries                int
+	seed                   int64
 	hyperparams            []string
 	selector               string
 	detach, quiet, verbose bool
@@ -90,6 +91,7 @@ func newRun(e *env) *cobra.Command {
 	flags.StringVar(&o.image, "image", "", "container image, for where runs are containers")
 	flags.StringVar(&o.python, "python", "", "Python version, such as 3.11, or a path to an interpreter")
 	flags.StringVar(&o.workdir, "workdir", "", "working directory of the code")
+	flags.Int64Var(&o.seed, "seed", -1, "seed of the random number generators, 0 to 4294967295 (default: none)")
 	flags.StringVar(&o.timeout, "timeout", "", "abort the run after executing this long, such as 90s, 10m or 2h")
 	flags.IntVar(&o.retries, "retries", 0, "further attempts after one that fails")
 	flags.StringVar(&o.retryDelay, "retry-delay", "", "pause before the second attempt, doubled for each further one, such as 30s")
@@ -115,6 +117,8 @@ func (o *runOptions) check() error {
 		return fault.NotSupported("--hyperparam and --selector are not to be had in this version; start one run for each set of parameters")
 	case o.output != "" && o.output != "json" && o.output != "yaml" && o.output != "name":
 		return usagef("-o %q must be json, yaml or name", o.output)
+	case o.seed < -1 || o.seed > 1<<32-1:
+		return usagef("--seed %d must be from 0 to 4294967295", o.seed)
 	case o.retries < 0:
 		return usagef("--retries %d must not be negative", o.retries)
 	case o.retryDelay != "" && o.retries == 0:
@@ -238,6 +242,9 @@ func (e *env) task(o runOptions) (document.Object, error) {
 	}
 	if o.artifactPath != "" {
 		spec["output_path"] = e.inputURL(o.artifactPath)
+	}
+	if o.seed >= 0 {
+		spec["seed"] = o.seed
 	}
 	if o.verbose {
 		spec["verbose"] = true

@@ -109,6 +109,8 @@ type request struct {
 	query      url.Values
 	header     map[string]string
 	body       []byte
+	stream     io.Reader // a body of length bytes that is not kept; not with body
+	length     int64
 	idempotent bool // may be repeated although it is a POST or PATCH
 }
 
@@ -157,7 +159,14 @@ func (c *Client) once(ctx context.Context, r *request) (*http.Response, error) {
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
+	if r.stream != nil {
+		body = r.stream
+	}
 	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	if r.stream != nil && err == nil {
+		req.ContentLength = r.length
+		req.Header.Set("Content-Type", "application/octet-stream")
+	}
 	if err != nil {
 		return nil, fault.Invalid("the request %s %s cannot be made: %w", r.method, target, err)
 	}

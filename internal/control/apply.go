@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/provenance"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
@@ -119,9 +120,12 @@ func merge(doc document.Object, record spool.Record) {
 		if limits := document.Get(body, "limits"); limits != nil {
 			document.Set(doc, limits, "status", "limits")
 		}
-		if provenance := document.Get(body, "provenance"); provenance != nil {
-			document.Set(doc, provenance, "status", "provenance")
+		if record := document.Map(body, "provenance"); record != nil {
+			delete(document.Ensure(doc, "status"), "provenance") // of an attempt before
+			provenance.Merge(doc, record)
 		}
+	case "provenance":
+		provenance.Merge(doc, body)
 	case "update", "child":
 		run.Merge(doc, body)
 		if state := document.String(body, "state"); state != "" {
@@ -141,6 +145,7 @@ func merge(doc document.Object, record spool.Record) {
 		if uri := document.String(body, "uri"); uri != "" {
 			document.Set(doc, uri, "status", "artifact_uris", document.String(body, "key"))
 		}
+		provenance.Artifact(doc, body)
 	}
 }
 
@@ -278,6 +283,7 @@ func conclude(doc document.Object, outcome spool.Outcome, now time.Time) {
 	if state == run.Aborting && outcome.State == string(run.Completed) {
 		outcome.State = string(run.Aborted)
 	}
+	provenance.Results(doc)
 	status := document.Ensure(doc, "status")
 	status["state"] = outcome.State
 	status["end_time"] = now

@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/run"
@@ -57,9 +58,12 @@ func (c *Control) Create(ctx context.Context, a *Accepted) (document.Object, err
 	project, name := a.Execution.Project, document.String(a.Function, "metadata", "name")
 	var stored document.Object
 	err := c.Store.Tx(ctx, func(tx *store.Tx) error {
-		hash, err := tx.FunctionPut(ctx, store.FunctionPut{
-			Project: project, Name: name, Tag: document.String(a.Function, "metadata", "tag"), Versioned: true, Doc: a.Function,
-		})
+		hash, err := repeated(ctx, tx, a)
+		if hash == "" && err == nil {
+			hash, err = tx.FunctionPut(ctx, store.FunctionPut{
+				Project: project, Name: name, Tag: document.String(a.Function, "metadata", "tag"), Versioned: true, Doc: a.Function,
+			})
+		}
 		if err != nil {
 			return err
 		}
@@ -74,6 +78,24 @@ func (c *Control) Create(ctx context.Context, a *Accepted) (document.Object, err
 		return err
 	})
 	return stored, err
+}
+
+// repeated is the hash of the version that a repeated run executes, if it is stored
+// as it was: then no tag moves to it. "" for other runs.
+func repeated(ctx context.Context, tx *store.Tx, a *Accepted) (string, error) {
+	if document.Map(a.Run, "spec", "rerun") == nil {
+		return "", nil
+	}
+	project, name := a.Execution.Project, document.String(a.Function, "metadata", "name")
+	_, hash, err := function.Stored(a.Function, project, name, a.Execution.Created)
+	if err != nil {
+		return "", err
+	}
+	_, err = tx.FunctionGet(ctx, project, name, "", hash)
+	if fault.Is(err, fault.CodeNotFound) {
+		return "", nil
+	}
+	return hash, err
 }
 
 // Submit accepts, writes and queues a run, and returns its document.

@@ -146,7 +146,7 @@ func (b *s3) open(ctx context.Context, key string, r Range) (io.ReadCloser, Info
 	if n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64); err == nil {
 		length = n
 	}
-	return &wholeBody{ReadCloser: body, name: b.url(key), left: length}, s3Info(info), nil
+	return WholeBody(body, b.url(key), length), s3Info(info), nil
 }
 
 // openEmpty answers a range that begins where the object ends, which S3 refuses.

@@ -158,7 +158,7 @@ func (m *Manager) Ensure(ctx context.Context, r Request, progress func(Progress)
 	}
 	if !r.Refresh || r.Requirements.Empty() {
 		if env, ok := m.Known(r); ok {
-			return env, nil
+			return env, m.keep(env)
 		}
 	}
 	b, err := m.join(ctx, r)
@@ -175,7 +175,10 @@ func (m *Manager) Ensure(ctx context.Context, r Request, progress func(Progress)
 		case <-ctx.Done():
 			return Environment{}, context.Cause(ctx)
 		case <-b.done:
-			return b.env, b.err
+			if b.err != nil {
+				return Environment{}, b.err
+			}
+			return b.env, m.keep(b.env)
 		case <-changed:
 		}
 	}

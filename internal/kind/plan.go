@@ -37,6 +37,7 @@ type Plan struct {
 	GPUs          int
 	Grace         time.Duration
 	Thresholds    map[string]time.Duration // state → longest time in it; absent or 0: for ever
+	Code          function.Code            // what is executed, for its digest
 	Retries       int
 	RetryDelay    time.Duration
 }
@@ -88,6 +89,9 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	}
 	if spec.Mode == "pass" && p.Handler != "" {
 		return nil, fault.Invalid("spec.mode pass runs a command as it is and calls no handler; remove the mode or the handler %q", p.Handler)
+	}
+	if p.Code, err = function.CodeOf(f.Doc); err != nil {
+		return nil, err
 	}
 	for _, env := range spec.Env {
 		p.Env = append(p.Env, env.Name+"="+env.Value)

@@ -21,6 +21,7 @@ var keptOnReplace = [][]string{
 	{"status", "attempts"},
 	{"status", "limits"},
 	{"status", "millrace"},
+	{"status", "provenance"},
 }
 
 // outcome are the fields that explain a state. They go with the state: when a

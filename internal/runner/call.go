@@ -37,6 +37,9 @@ func (r *runner) call(ctx context.Context, w *worker.Worker) spool.Outcome {
 		if event.Iter > 0 {
 			body["iter"] = event.Iter
 		}
+		if event.Type == "artifact" {
+			r.noteOutput(body)
+		}
 		return r.write(event.Type, body)
 	})
 	if err == nil { // no more calls: it has its grace period for exit handlers and threads
@@ -197,7 +200,9 @@ func (r *runner) meta() error {
 	}
 	for _, item := range artifacts {
 		if artifact, ok := item.(document.Object); ok {
-			if err := r.write("artifact", document.Object{"key": document.String(artifact, "metadata", "key"), "doc": artifact}); err != nil {
+			body := document.Object{"key": document.String(artifact, "metadata", "key"), "doc": artifact}
+			r.noteOutput(body)
+			if err := r.write("artifact", body); err != nil {
 				return err
 			}
 		}

@@ -96,6 +96,7 @@ type runner struct {
 	launch  spool.Launch
 	journal *spool.Journal
 	group   *limits.Group
+	outputs []output             // artifacts whose content nobody has named yet
 	data    *datachannel.Channel // nil until it is open
 }
 
@@ -148,9 +149,20 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 	defer stop()
 	host, _ := os.Hostname()
 	document.Set(r.launch.Run, host, "metadata", "labels", "host")
-	if err := r.write("started", document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}); err != nil {
+	started := document.Object{"pid": process.PID(), "host": host, "limits": r.applied()}
+	if r.launch.Provenance != nil {
+		record, err := document.DecodeObject(r.launch.Provenance)
+		if err != nil {
+			return failed("start", err)
+		}
+		record["machine"] = r.machine(host)
+		started["provenance"] = record
+	}
+	if err := r.write("started", started); err != nil {
 		return failed("journal", err)
 	}
+	finish := r.observeInputs(watched)
+	defer finish()
 	if call == nil {
 		return r.command(watched, process)
 	}

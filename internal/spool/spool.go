@@ -65,6 +65,8 @@ type Launch struct {
 	Grace      time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
 	LogLimit   int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
 	Timeout    time.Duration   `json:"timeout"`   // of the execution; 0: none
+	// Provenance is what the run's status.provenance begins with.
+	Provenance json.RawMessage `json:"provenance,omitempty"`
 	// Standalone says that no server follows this execution: whoever runs it brings
 	// its end into the store.
 	Standalone bool `json:"standalone,omitempty"`

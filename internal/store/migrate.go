@@ -57,7 +57,7 @@ func migrations(database string) []migration {
 // record notes, in the transaction of the step, that it was applied. The first
 // one also makes the project that clients expect to be there, so that nobody sees
 // a database without it.
-func (m migration) record(ctx context.Context, q execer, d *dialect, now time.Time) error {
+func (m migration) record(ctx context.Context, q querier, d *dialect, now time.Time) error {
 	if m.version == 1 {
 		doc, err := project.New(document.Object{"metadata": document.Object{"name": project.Default}}, now)
 		if err != nil {
@@ -68,13 +68,13 @@ func (m migration) record(ctx context.Context, q execer, d *dialect, now time.Ti
 			return err
 		}
 	}
+	if m.version == 3 {
+		if err := fillUses(ctx, q, d); err != nil {
+			return err
+		}
+	}
 	_, err := q.ExecContext(ctx, d.rewrite(`INSERT INTO schema_versions (version, name, applied) VALUES (?, ?, ?)`), m.version, m.name, now.UnixMicro())
 	return err
-}
-
-// execer is what record writes to.
-type execer interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 // queryer is what versionOf reads from.

@@ -178,6 +178,9 @@ func (tx *Tx) RunDelete(_ context.Context, project, uid string) error {
 			}
 		}
 	}
+	if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id IN (SELECT id FROM runs WHERE project = ? AND uid = ?)`, project, uid); err != nil {
+		return wrap(err, "delete what run %s/%s used", clip(project), clip(uid))
+	}
 	_, err = tx.exec(`DELETE FROM runs WHERE project = ? AND uid = ?`, project, uid)
 	return wrap(err, "delete run %s/%s", clip(project), clip(uid))
 }
@@ -246,6 +249,9 @@ func (tx *Tx) runWrite(key run.Key, old runRow, doc document.Object) error {
 	}
 	if err != nil {
 		return wrap(err, "store run %s", key)
+	}
+	if err := tx.runUses(key, now.id, old.doc, doc); err != nil {
+		return err
 	}
 	return tx.runLabels(key.Project, old, now, labels)
 }

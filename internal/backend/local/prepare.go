@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
+	"github.com/millrace/millrace/internal/submit"
 )
 
 // Functions reads function versions.
@@ -31,6 +32,8 @@ type Interpreters interface {
 // Environments makes virtual environments.
 type Environments interface {
 	Ensure(ctx context.Context, request env.Request, progress func(env.Progress)) (env.Environment, error)
+	// Locked returns the lines of a lock that was installed on this machine.
+	Locked(digest string) ([]string, error)
 }
 
 // Preparer makes executions ready for this machine. All fields are required.
@@ -42,7 +45,9 @@ type Preparer struct {
 	ServerURL    string // what executions see as MLRUN_DBPATH; "" without a server
 	Token        string // credentials for calls back to the server; "" for none
 	LogLimit     int64  // bytes; 0 for no limit
+	Version      string // of this program, for the record of what made a run
 	Prelude      func(execution string) string
+	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
@@ -80,17 +85,29 @@ func (p *Preparer) say(execution string, step control.Step) {
 }
 
 // Launch completes a plan with what it needs of this machine.
-func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (spool.Launch, error) {
-	launch := spool.Launch{
+func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (launch spool.Launch, err error) {
+	launch = spool.Launch{
 		Execution: e.ID, Project: e.Project, UID: e.UID, Name: document.String(run, "metadata", "name"), Attempt: e.Attempt,
 		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
 		Command: plan.Command, Env: p.callback(plan.Env), Path: plan.Path, Workdir: plan.Workdir, Run: run, Limits: plan.Limits,
 		GPUs: make([]string, plan.GPUs), Grace: plan.Grace, LogLimit: p.LogLimit,
 		Timeout: plan.Thresholds["executing"],
 	}
+	if err := p.addressing(ctx, &launch); err != nil {
+		return launch, err
+	}
 	if e.Attempt > 1 {
 		document.Set(run, e.Attempt-1, "status", "retry_count")
 	}
+	if err := seed(&launch, plan, run); err != nil {
+		return launch, err
+	}
+	var environment env.Environment
+	defer func() {
+		if err == nil {
+			err = p.record(ctx, &launch, plan, run, environment)
+		}
+	}()
 	if plan.Go {
 		executable, err := p.GoBuild(ctx, plan, progress)
 		if err != nil {
@@ -102,22 +119,15 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 	if plan.Mode == spool.ModeCommand && len(plan.Requirements) == 0 {
 		return launch, nil
 	}
-	interpreter, err := p.Interpreters.Select(ctx, plan.PythonVersion)
+	interpreter, err := p.interpreter(ctx, plan, run)
 	if err != nil {
 		return launch, err
 	}
-	launch.Python = interpreter.Executable
+	launch.Python, environment.Interpreter = interpreter.Executable, interpreter
 	if len(plan.Requirements) == 0 {
 		return launch, nil
 	}
-	requirements, err := env.ParseRequirements(plan.Requirements, plan.Folder)
-	if err != nil {
-		return launch, err
-	}
-	environment, err := p.Environments.Ensure(ctx, env.Request{Interpreter: interpreter, Requirements: requirements}, func(step env.Progress) {
-		progress(describe(step))
-	})
-	if err != nil {
+	if environment, err = p.environment(ctx, plan, run, interpreter, progress); err != nil {
 		return launch, err
 	}
 	launch.Python, launch.VirtualEnv = environment.Python, environment.Path
@@ -155,6 +165,25 @@ func (p *Preparer) callback(own []string) []string {
 		out = append(out, "MLRUN_HTTPDB__TOKEN="+p.Token)
 	}
 	return append(out, own...)
+}
+
+// HashPaths is the variable that makes the content of artifacts go to a path made
+// of its own hash.
+const HashPaths = "MLRUN_ARTIFACTS__GENERATE_TARGET_PATH_FROM_ARTIFACT_HASH"
+
+// addressing has artifacts below the default path addressed by their content, so
+// that no later run overwrites them. Below a path that was named for the run they
+// have readable names.
+func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
+	template, err := p.ArtifactPath(ctx, launch.Project)
+	if err != nil {
+		return err
+	}
+	def := submit.ArtifactPath(template, launch.Project, launch.UID, document.String(launch.Run, "metadata", "labels", "owner"))
+	if strings.TrimRight(document.String(launch.Run, "spec", "output_path"), "/") == strings.TrimRight(def, "/") {
+		launch.Env = append([]string{HashPaths + "=true"}, launch.Env...)
+	}
+	return nil
 }
 
 // CheckFolder refuses a code folder that is not there, before a run is accepted.

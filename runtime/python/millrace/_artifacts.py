@@ -52,6 +52,7 @@ class Artifact:
         self.producer: dict[str, Any] = {}
         self.sources: list[dict[str, str]] = []
         self.created = ""
+        self.unpackaging_instructions: dict[str, Any] | None = None
 
     @property
     def uri(self) -> str:
@@ -97,6 +98,7 @@ class Artifact:
             (spec, "viewer", self.viewer),
             (spec, "format", self.format),
             (spec, "sources", list(self.sources)),
+            (spec, "unpackaging_instructions", self.unpackaging_instructions),
         ):
             if value:
                 part[name] = value

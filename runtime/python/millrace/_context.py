@@ -72,8 +72,12 @@ class MLClientCtx:
         if parameters:
             self._parameters.update(parameters)
         self._inputs: dict[str, str] = {}
+        self._hints: dict[str, str] = {}
         for key, url in (spec.get("inputs") or {}).items() if inputs is None else inputs.items():
-            self._inputs[key.partition(":")[0].strip()] = url
+            name, _, hint = key.partition(":")
+            self._inputs[name.strip()] = url
+            if hint:
+                self._hints[name.strip()] = hint.strip()
         self._labels: dict[str, str] = dict(metadata.get("labels") or {})
         self._annotations: dict[str, str] = dict(metadata.get("annotations") or {})
         self._results: dict[str, Any] = {}

@@ -67,7 +67,12 @@ class Handler:
             parameters = dict(parameters)
             function = self._bound(target, parameters.pop("_init_args", None))
             binder = Binder(function, self.name)
-        args, kwargs = binder.bind(target, parameters, inputs, get_input)
+        typed = None
+        if target is context and inputs and binder.has_types(inputs, context._hints):
+            from millrace import _unpack
+
+            typed = _unpack.for_handler(function, context._hints)
+        args, kwargs = binder.bind(target, parameters, inputs, get_input, typed)
         if target is not context:
             function = _mlrun.wrap(function, context, [*args, *kwargs.values()])
         value = function(*args, **kwargs)
@@ -100,7 +105,12 @@ class Handler:
 
 def load(head: dict[str, Any]) -> Script | Handler:
     """Prepare the process as the load message asks for and load the code."""
-    _environment(head.get("env") or {})
+    env = head.get("env") or {}
+    _environment(env)
+    if "MILLRACE_SEED" in env or "MILLRACE_WATCH" in env:
+        from millrace import _repeat
+
+        _repeat.prepare(env)
     workdir = head.get("workdir")
     if workdir:
         try:

@@ -27,7 +27,7 @@ def context_for(context: MLClientCtx) -> Any:
     global _own, _real
     mlrun = sys.modules.get("mlrun")
     create = getattr(mlrun, "get_or_create_ctx", None)
-    if create is None or not os.environ.get("MLRUN_EXEC_CONFIG"):
+    if create is None or hasattr(mlrun, "__millrace__") or not os.environ.get("MLRUN_EXEC_CONFIG"):
         return None
     if _own is context:
         return _real

@@ -128,6 +128,9 @@ class Worker:
         try:
             if self._target is None:
                 raise _errors.UserError("no code is loaded")
+            repeat = sys.modules.get("millrace._repeat")
+            if repeat is not None:
+                repeat.begin()
             self._running = call
             value = self._target(context)
             self._running = 0
@@ -153,6 +156,9 @@ class Worker:
             _leave_if_forked(self._pipe, error)
             self._failed(call, error, context, answer)
         _leave_if_forked(self._pipe, None)
+        repeat = sys.modules.get("millrace._repeat")
+        if repeat is not None:
+            repeat.end(context._emit)
         state = context._state
         answer["state"] = state if state in ("error", "aborted") else "completed"
         if state == "error" and "failure" not in answer:
@@ -283,7 +289,7 @@ def _returned(context: _context.MLClientCtx, value: Any, packed: bool) -> dict[s
     if hints and not packed:
         from millrace import _returns
 
-        return _returns.results(value, hints)
+        return _returns.log(context, value, hints)
     return {"return": _values.cast(value)}
 
 

@@ -120,7 +120,7 @@ class ContextTest(WorkerCase):
             with self.subTest(value):
                 code = "def handler():\n    return %s\n" % value
                 self.assertEqual(self.results(code, run={"spec": {"returns": returns}}), expected)
-        for value, hint in (("object()", "x"), ("1", "x : dataset"), ("1", ":")):
+        for value, hint in (("1", ":"), ("1", "x : "), ("1", {"artifact_type": "file"}), ("1", "*")):
             answer, _, _ = self.run_code("def handler():\n    return %s\n" % value, run={"spec": {"returns": [hint]}})
             self.assertEqual(answer["failure"]["type"], "UserError")
 

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/millrace/millrace/internal/artifact"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/lineage"
+	"github.com/millrace/millrace/internal/run"
+)
+
+// use is a row of run_uses: what a run's document wants under a name, and which
+// node of the graph that is.
+type use struct {
+	role, name string
+	wanted     string // as the document says
+	used       string // a lineage.ID; "" until it is looked up
+}
+
+// usesOf lists what the document of a run says about where it comes from. An
+// iteration says what its run says, so of it only inputs of its own count.
+func usesOf(doc document.Object, key run.Key) []use {
+	var uses []use
+	if uri := document.String(doc, "spec", "function"); uri != "" && key.Iter == 0 {
+		u := function.ParseURI(uri)
+		if u.Project == "" {
+			u.Project = key.Project
+		}
+		uses = append(uses, use{role: lineage.RoleFunction, wanted: uri, used: lineage.FunctionID(u.Project, u.Name, u.Hash, u.Tag)})
+	}
+	if key.Iter > 0 {
+		return uses
+	}
+	for name, value := range document.Map(doc, "spec", "inputs") {
+		url, _ := value.(string)
+		if url == "" {
+			continue
+		}
+		name, _, _ = strings.Cut(name, ":") // what follows is a type
+		uses = append(uses, use{role: lineage.RoleInput, name: strings.TrimSpace(name), wanted: url})
+	}
+	provenance := document.Map(doc, "status", "provenance")
+	if len(provenance) == 0 {
+		return uses
+	}
+	for part, role := range map[string]string{"inputs": lineage.RoleContent, "outputs": lineage.RoleOutput} {
+		for name := range document.Map(provenance, part) {
+			if digest := document.String(provenance, part, name, "digest"); digest != "" {
+				uses = append(uses, use{role: role, name: name, wanted: digest, used: lineage.ContentID(digest)})
+			}
+		}
+	}
+	for field, role := range map[string]string{"rerun_of": lineage.RoleRerun, "cached_from": lineage.RoleCache} {
+		if of := document.String(provenance, field); of != "" {
+			project, uid, ok := strings.Cut(of, "/")
+			if !ok {
+				project, uid = key.Project, of
+			}
+			uses = append(uses, use{role: role, wanted: of, used: lineage.RunID(project, uid, 0)})
+		}
+	}
+	return uses
+}
+
+// runUses brings the rows of a run from what old says to what doc says. A row
+// whose wish is the same stays: a tag that moved later changes no history.
+func (tx *Tx) runUses(key run.Key, id int64, old, doc document.Object) error {
+	before := map[[2]string]string{}
+	if old != nil {
+		for _, u := range usesOf(old, key) {
+			before[[2]string{u.role, u.name}] = u.wanted
+		}
+	}
+	for _, u := range usesOf(doc, key) {
+		at := [2]string{u.role, u.name}
+		had, ok := before[at]
+		delete(before, at)
+		if ok && had == u.wanted {
+			continue
+		}
+		if u.used == "" {
+			used, err := tx.resolveInput(tx.ctx, key.Project, u.wanted)
+			if err != nil {
+				return err
+			}
+			u.used = used
+		}
+		if _, err := tx.exec(`INSERT INTO run_uses (run_id, role, name, wanted, used) VALUES (?, ?, ?, ?, ?) ON CONFLICT (run_id, role, name) DO UPDATE SET wanted = excluded.wanted, used = excluded.used`,
+			id, u.role, u.name, u.wanted, u.used); err != nil {
+			return wrap(err, "note what run %s uses", key)
+		}
+	}
+	for at := range before {
+		if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id = ? AND role = ? AND name = ?`, id, at[0], at[1]); err != nil {
+			return wrap(err, "note what run %s uses", key)
+		}
+	}
+	return nil
+}
+
+// resolveInput returns the node that an input's URL means now: the version of an
+// artifact for a store:// address that is there, else the URL itself.
+func (v view) resolveInput(ctx context.Context, project, url string) (string, error) {
+	if !strings.HasPrefix(url, "store://") {
+		return lineage.DataID(url), nil
+	}
+	uri, err := artifact.ParseURI(url)
+	if err != nil {
+		return lineage.DataID(url), nil //nolint:nilerr // what is no address is a name like any other
+	}
+	if uri.Project == "" {
+		uri.Project = project
+	}
+	uid, err := v.artifactVersion(ctx, uri)
+	if err != nil || uid == "" {
+		return lineage.DataID(url), err
+	}
+	return lineage.ArtifactID(uri.Project, uri.Key, uid), nil
+}
+
+// artifactVersion returns the uid of the artifact that an address means, "" when
+// there is none.
+func (v view) artifactVersion(ctx context.Context, uri artifact.URI) (uid string, err error) {
+	query, args := `SELECT a.uid FROM artifacts a WHERE a.project = ? AND a.key = ?`, []any{uri.Project, uri.Key}
+	if uri.Tree != "" {
+		query, args = query+` AND a.tree = ?`, append(args, uri.Tree)
+	}
+	if uri.HasIter {
+		query, args = query+` AND a.iter = ?`, append(args, uri.Iter)
+	}
+	if uri.Tag != "" || uri.Tree == "" {
+		tag := uri.Tag
+		if tag == "" {
+			tag = latest
+		}
+		query = strings.Replace(query, `artifacts a WHERE`, `artifact_tags t JOIN artifacts a ON a.id = t.artifact_id WHERE t.project = ? AND t.key = ? AND t.tag = ? AND`, 1)
+		args = append([]any{uri.Project, uri.Key, tag}, args...)
+	}
+	_, err = v.row(ctx, []any{&uid}, query+` ORDER BY a.best DESC, a.updated DESC, a.id DESC LIMIT 1`, args...)
+	return uid, wrap(err, "look up artifact %s", clip(uri.String()))
+}
+
+// fillUses notes, when the table is new, what the runs that are there use.
+func fillUses(ctx context.Context, q querier, d *dialect) error {
+	tx := &Tx{view: view{q: q, dialect: d}, ctx: ctx}
+	const group = 1000
+	for last := int64(0); ; {
+		type row struct {
+			id  int64
+			key run.Key
+			doc document.Object
+		}
+		var rows []row
+		err := tx.each(ctx, func(r *sql.Rows) error {
+			var next row
+			var text []byte
+			if err := r.Scan(&next.id, &next.key.Project, &next.key.UID, &next.key.Iter, &text); err != nil {
+				return err
+			}
+			doc, err := decode(text)
+			if err != nil {
+				return fmt.Errorf("run %s: %w", next.key, err)
+			}
+			next.doc = doc
+			rows = append(rows, next)
+			return nil
+		}, `SELECT id, project, uid, iter, doc FROM runs WHERE id > ? ORDER BY id LIMIT `+strconv.Itoa(group), last)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := tx.runUses(r.key, r.id, nil, r.doc); err != nil {
+				return err
+			}
+			last = r.id
+		}
+		if len(rows) < group {
+			return nil
+		}
+	}
+}
