@@ -48,7 +48,7 @@ var commands = []struct {
 	make func(*env) *cobra.Command
 }{
 	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort}, {"rerun", newRerun},
-	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject}, {"lineage", newLineage},
+	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject}, {"artifact", newArtifact}, {"lineage", newLineage},
 	{"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
 }
 
