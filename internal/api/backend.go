@@ -145,6 +145,15 @@ type Controller interface {
 	BuildStatus(ctx context.Context, project, name, tag string) (BuildStatus, error)
 }
 
+// Files is the content of artifacts below the folders that this server keeps them
+// in. Everything else is refused with fault.CodeNotSupported.
+type Files interface {
+	// Remove deletes the file at a target path; one that is not there is no error.
+	Remove(target string) error
+	// Size is the size of the file at a target path.
+	Size(target string) (int64, error)
+}
+
 // Content is the bytes of artifacts.
 type Content interface {
 	// Stores reads what callers may see: files below artifact paths and objects of
@@ -155,15 +164,6 @@ type Content interface {
 	Folder(project string) string
 	// Inbox receives uploads.
 	Inbox() *datastore.Inbox
-}
-
-// Files is the content of artifacts below the folders that this server keeps them
-// in. Everything else is refused with fault.CodeNotSupported.
-type Files interface {
-	// Remove deletes the file at a target path; one that is not there is no error.
-	Remove(target string) error
-	// Size is the size of the file at a target path.
-	Size(target string) (int64, error)
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

@@ -53,9 +53,17 @@ func routes() []*route {
 		name   string
 		routes []*route
 	}{
-		{"system", systemRoutes()}, {"projects", projectRoutes()}, {"functions", functionRoutes()}, {"runs", runRoutes()},
-		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"content", contentRoutes()}, {"background tasks", taskRoutes()},
-		{"lineage", lineageRoutes()}, {"not served here", otherRoutes()},
+		{"system", systemRoutes()},
+		{"projects", projectRoutes()},
+		{"functions", functionRoutes()},
+		{"runs", append(runRoutes(), provenanceRoutes()...)},
+		{"logs", logRoutes()},
+		{"artifacts", artifactRoutes()},
+		{"content", contentRoutes()},
+		{"code", bundleRoutes()},
+		{"background tasks", taskRoutes()},
+		{"lineage", lineageRoutes()},
+		{"not served here", otherRoutes()},
 	} {
 		for _, rt := range area.routes {
 			rt.area = area.name

@@ -29,10 +29,12 @@ type Options struct {
 	Controller Controller
 	// Logs keeps the output of runs. Required.
 	Logs Logs
-	// Content gives access to the bytes of artifacts. Nil refuses them.
-	Content Content
 	// Files is the content of artifacts. Nil makes a server that deletes records only.
 	Files Files
+	// Content gives access to the bytes of artifacts. Nil refuses them.
+	Content Content
+	// Bundles keeps code that clients upload. Nil refuses them.
+	Bundles Bundles
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

@@ -18,6 +18,7 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/backend/local"
+	"github.com/millrace/millrace/internal/code"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
@@ -118,6 +119,7 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.preparer = &local.Preparer{
 		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
 		ArtifactPath: a.artifactPath,
+		Bundles:      a.bundles().Resolve,
 		GoBuild:      local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
@@ -129,11 +131,14 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	return a, nil
 }
 
+// bundles is where the code of folders is.
+func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.dir, "bundles")} }
+
 // newAPI makes the API, which most commands on a data directory do not need.
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
-		Store: a.store, Controller: controller{a}, Logs: a.logs, Content: a.content, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)},
+		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
+		Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(),
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }

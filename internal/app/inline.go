@@ -116,6 +116,12 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	if err != nil {
 		return r.unprepared(ctx, accepted, err)
 	}
+	if earlier, err := r.control.Kept(ctx, e.Project, launch); err != nil || earlier != nil {
+		if err != nil {
+			return err
+		}
+		return r.adopt(ctx, accepted, launch, earlier)
+	}
 	dir, lock, err := r.spool(launch, accepted.Plan.Files, !detach)
 	if err != nil {
 		return err
@@ -138,6 +144,16 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	}
 	lock.Release()
 	return r.follow(ctx, e.ID)
+}
+
+// adopt writes a run that has the outputs of an earlier one and is not executed.
+func (r *inline) adopt(ctx context.Context, accepted *control.Accepted, launch spool.Launch, earlier document.Object) error {
+	stored, err := r.control.Create(ctx, accepted)
+	if err != nil {
+		return err
+	}
+	r.observer.Created(stored)
+	return r.control.Adopt(context.WithoutCancel(ctx), accepted.Execution.ID, launch, earlier)
 }
 
 // unprepared writes a run whose first attempt could not be made ready, and ends

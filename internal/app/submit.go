@@ -53,6 +53,10 @@ func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.O
 		NewUID:     func() string { return strings.ReplaceAll(uuid.NewString(), "-", "") },
 		AllowLocal: s.AllowLocal, ClientVersion: s.ClientVersion, PythonVersion: s.PythonVersion, RemoteUser: s.RemoteUser,
 	})
+	if err == nil {
+		// Refused now rather than when the run is about to begin.
+		_, err = a.bundles().Resolve(document.String(functionDoc, "spec", "build", "source"))
+	}
 	if err == nil && document.String(runDoc, "metadata", "labels", "owner") == "" {
 		document.Set(runDoc, owner(), "metadata", "labels", "owner")
 	}

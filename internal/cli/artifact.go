@@ -407,11 +407,7 @@ func (s *sender) once(u client.Upload) (datastore.Written, error) {
 	if _, err := io.CopyN(io.Discard, sums, offset); err != nil {
 		return datastore.Written{}, err
 	}
-	body := io.Reader(sums)
-	if offset == s.info.Size() {
-		body = nil
-	}
-	got, err := s.connection.Client.SendContent(s.soft, u, offset, s.info.Size()-offset, body)
+	got, err := s.connection.Client.SendContent(s.soft, u, offset, s.info.Size()-offset, sums)
 	if err != nil {
 		return got, err
 	}

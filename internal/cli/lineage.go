@@ -108,7 +108,6 @@ func (e *env) askLineage(c *client.Client, name string, q lineage.Question) (doc
 	if asked && strings.Contains(reference, "/") {
 		asked = false
 	}
-	var missing error
 	if asked || isUID(name) || isUIDPrefix(name) {
 		doc, err := e.findRun(c, reference)
 		switch {
@@ -123,10 +122,9 @@ func (e *env) askLineage(c *client.Client, name string, q lineage.Question) (doc
 	if err == nil || query.Of != name || strings.Contains(name, ":") || strings.Contains(name, "/") {
 		return answer, err
 	}
-	missing = err
-	doc, err := e.findRun(c, name)
-	if err != nil {
-		return nil, missing
+	doc, otherwise := e.findRun(c, name)
+	if otherwise != nil {
+		return nil, err // it says what else a name may be
 	}
 	key := keyOf(doc)
 	query.Of = lineage.RunID(key.Project, key.UID, 0)

@@ -37,8 +37,8 @@ Environment:
 
 Exit status:
   0    done; of run: the run completed
-  1    the run failed, or what was asked could not be done
-  2    the command line is wrong
+  1    the run failed, or what was asked could not be done; of diff: the two differ
+  2    the command line is wrong; of diff also: there is no answer
   3    no server answers, or it cannot take the request now
   130  the run was aborted, or the command was interrupted`
 
@@ -47,8 +47,9 @@ var commands = []struct {
 	name string
 	make func(*env) *cobra.Command
 }{
-	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort}, {"rerun", newRerun},
-	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject}, {"artifact", newArtifact}, {"lineage", newLineage},
+	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
+	{"rerun", newRerun}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
+	{"artifact", newArtifact}, {"lineage", newLineage}, {"diff", newDiff},
 	{"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
 }
 

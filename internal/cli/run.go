@@ -29,6 +29,7 @@ type runOptions struct {
 	timeout, retryDelay    string
 	retries                int
 	seed                   int64
+	cache                  string
 	hyperparams            []string
 	selector               string
 	detach, quiet, verbose bool
@@ -92,6 +93,8 @@ func newRun(e *env) *cobra.Command {
 	flags.StringVar(&o.python, "python", "", "Python version, such as 3.11, or a path to an interpreter")
 	flags.StringVar(&o.workdir, "workdir", "", "working directory of the code")
 	flags.Int64Var(&o.seed, "seed", -1, "seed of the random number generators, 0 to 4294967295 (default: none)")
+	flags.StringVar(&o.cache, "cache", "", "take over the outputs of an earlier run with the same code, environment, parameters and inputs: on, off, or refresh to execute and keep the new ones")
+	flags.Lookup("cache").NoOptDefVal = "on"
 	flags.StringVar(&o.timeout, "timeout", "", "abort the run after executing this long, such as 90s, 10m or 2h")
 	flags.IntVar(&o.retries, "retries", 0, "further attempts after one that fails")
 	flags.StringVar(&o.retryDelay, "retry-delay", "", "pause before the second attempt, doubled for each further one, such as 30s")
@@ -104,6 +107,7 @@ func newRun(e *env) *cobra.Command {
 	flags.BoolVar(&o.verbose, "verbose", false, "let the function log at level debug")
 	flags.StringVarP(&o.output, "output", "o", "", "print the final run: json, yaml or name")
 	registerWords(cmd, "output", "json", "yaml", "name")
+	registerWords(cmd, "cache", "on", "off", "refresh")
 	registerWords(cmd, "kind", "job", "local", "handler")
 	return cmd
 }
@@ -119,6 +123,8 @@ func (o *runOptions) check() error {
 		return usagef("-o %q must be json, yaml or name", o.output)
 	case o.seed < -1 || o.seed > 1<<32-1:
 		return usagef("--seed %d must be from 0 to 4294967295", o.seed)
+	case o.cache != "" && o.cache != "on" && o.cache != "off" && o.cache != "refresh":
+		return usagef("--cache=%s must be on, off or refresh", o.cache)
 	case o.retries < 0:
 		return usagef("--retries %d must not be negative", o.retries)
 	case o.retryDelay != "" && o.retries == 0:
@@ -245,6 +251,12 @@ func (e *env) task(o runOptions) (document.Object, error) {
 	}
 	if o.seed >= 0 {
 		spec["seed"] = o.seed
+	}
+	switch o.cache {
+	case "on", "off":
+		spec["cache"] = o.cache == "on"
+	case "refresh":
+		spec["cache"] = o.cache
 	}
 	if o.verbose {
 		spec["verbose"] = true

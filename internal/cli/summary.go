@@ -61,6 +61,11 @@ func renderSummary(result RunResult, flags string, palette render.Palette) strin
 	} else if text := cmp.Or(document.String(doc, "status", "status_text"), document.String(doc, "status", "reason")); text != "" && state != "completed" {
 		row("note", oneLine(text))
 	}
+	if from := document.String(doc, "status", "provenance", "cached_from"); from != "" {
+		row("cached", "not executed: the outputs are those of run "+from)
+	} else if why := document.String(doc, "status", "provenance", "cache", "refused"); why != "" {
+		row("cached", "no: "+oneLine(why))
+	}
 	pairs := func(label string, names []string, value func(string) string) {
 		longest := 0
 		for _, name := range names {

@@ -76,7 +76,10 @@ func (c *Client) Uploaded(ctx context.Context, u Upload) (int64, error) {
 func (c *Client) SendContent(ctx context.Context, u Upload, offset, length int64, body io.Reader) (datastore.Written, error) {
 	query := url.Values{"upload": {u.Token}, "offset": {strconv.FormatInt(offset, 10)}}
 	setNonEmpty(query, "suffix", u.Suffix)
-	r := &request{method: http.MethodPut, path: contentPath(u.Project, "content"), query: query, stream: body, length: length}
+	r := &request{method: http.MethodPut, path: contentPath(u.Project, "content"), query: query, header: map[string]string{"Content-Type": "application/octet-stream"}, stream: func() (io.ReadCloser, error) { return io.NopCloser(body), nil }, size: length}
+	if length == 0 {
+		r.stream = nil
+	}
 	response, err := c.once(ctx, r)
 	if err != nil {
 		return datastore.Written{}, err

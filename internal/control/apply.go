@@ -228,7 +228,7 @@ func (c *Control) finishAfter(ctx context.Context, id string, outcome spool.Outc
 				return err
 			}
 		}
-		_, err := tx.RunMutate(ctx, runKey(e), func(doc document.Object) (document.Object, error) {
+		stored, err := tx.RunMutate(ctx, runKey(e), func(doc document.Object) (document.Object, error) {
 			task = document.String(doc, "status", "abort_task_id")
 			attempt(doc, e, outcome, now)
 			if retry {
@@ -243,6 +243,9 @@ func (c *Control) finishAfter(ctx context.Context, id string, outcome spool.Outc
 			}
 			return doc, nil
 		})
+		if key := provenance.Keepable(stored); err == nil && key != "" {
+			return tx.CachePut(ctx, e.Project, key, e.UID)
+		}
 		return err
 	})
 	if errors.Is(err, errStale) {

@@ -27,9 +27,13 @@ func (c *Control) prepare(ctx context.Context, e store.Execution) {
 	c.work.Go(func() {
 		defer cancel()
 		launch, files, err := c.Preparer.Prepare(ctx, e, c.progress(ctx, e))
+		var earlier document.Object
+		if err == nil {
+			earlier, err = c.Kept(ctx, e.Project, launch)
+		}
 		c.mu.Lock()
 		delete(c.preparing, e.ID)
-		if err == nil && ctx.Err() == nil {
+		if err == nil && ctx.Err() == nil && earlier == nil {
 			c.prepared[e.ID] = prepared{launch: launch, files: files}
 		}
 		c.mu.Unlock()
@@ -37,6 +41,8 @@ func (c *Control) prepare(ctx context.Context, e store.Execution) {
 		case ctx.Err() != nil: // aborted, which the loop sees, or the server stops
 		case err != nil:
 			c.report(ctx, e, c.Unprepared(ctx, e.ID, err))
+		case earlier != nil:
+			c.report(ctx, e, c.Adopt(ctx, e.ID, launch, earlier))
 		}
 		c.Wake()
 	})

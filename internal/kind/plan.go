@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/provenance"
 	"github.com/millrace/millrace/internal/spool"
 )
 
@@ -22,7 +23,7 @@ type Plan struct {
 	Mode          spool.Mode
 	File          string            // code file: relative to the spool when in Files, else a path on this machine
 	Files         map[string][]byte // files to put into the spool
-	Bundle        string            // tar.gz with a folder of code
+	Bundle        string            // folder of code: path of a tar.gz, or a source of function.SchemeBundle
 	Folder        string            // folder on this machine that holds the code
 	Handler       string
 	Command       []string // argv of a program, or the arguments of a Python file
@@ -38,6 +39,8 @@ type Plan struct {
 	Grace         time.Duration
 	Thresholds    map[string]time.Duration // state → longest time in it; absent or 0: for ever
 	Code          function.Code            // what is executed, for its digest
+	Cache         provenance.CacheMode     // whether an earlier result may stand for this run
+	Variable      bool                     // the environment has values that come from elsewhere
 	Retries       int
 	RetryDelay    time.Duration
 }
@@ -90,6 +93,10 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	if spec.Mode == "pass" && p.Handler != "" {
 		return nil, fault.Invalid("spec.mode pass runs a command as it is and calls no handler; remove the mode or the handler %q", p.Handler)
 	}
+	if p.Cache, err = provenance.CacheModeOf(f.Doc, run); err != nil {
+		return nil, err
+	}
+	p.Variable = len(document.List(f.Doc, "spec", "env")) > len(spec.Env)
 	if p.Code, err = function.CodeOf(f.Doc); err != nil {
 		return nil, err
 	}
@@ -227,6 +234,8 @@ const CodeFile = "\x00codefile"
 func (p *Plan) source(source string) error {
 	switch {
 	case source == "" || source == "." || source == "./":
+	case strings.HasPrefix(source, function.SchemeBundle):
+		p.Bundle = source
 	case strings.Contains(source, "://"):
 		return fault.Invalid("spec.build.source %q is fetched from elsewhere, which this server does not do yet; use a folder or an archive on this machine", source)
 	case strings.HasSuffix(source, ".tar.gz"):

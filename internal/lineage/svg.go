@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"html"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -78,8 +79,9 @@ func (g *Graph) SVG() []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0f" height="%.0f" role="img">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, "<title>Lineage of %s</title>\n<style>%s</style>\n", escape(root.Title), svgStyle)
 	fmt.Fprintf(&b, `<rect class="paper" width="100%%" height="100%%"/>`+"\n")
+	ports := l.ports()
 	for i, path := range l.paths {
-		b.WriteString(l.edge(path, names[i]))
+		b.WriteString(l.edge(path, names[i], ports[i]))
 	}
 	for i, p := range l.places {
 		if p.node >= 0 {
@@ -109,9 +111,33 @@ func edgeLabel(e Edge) string {
 	return ""
 }
 
-// edge draws one through the places of its path, with its label behind its start
-// where the lines are still apart from each other least often, so before its end.
-func (l *layout) edge(path []int, label string) string {
+// ports spreads the ends of the edges over the side of the node that they lead to,
+// in the order in which they come, so that lines and labels keep apart.
+func (l *layout) ports() []float64 {
+	into := map[int][]int{} // edges by the place where they end
+	for i, path := range l.paths {
+		into[path[len(path)-1]] = append(into[path[len(path)-1]], i)
+	}
+	out := make([]float64, len(l.paths))
+	for _, edges := range into {
+		slices.SortStableFunc(edges, func(a, b int) int { return cmp.Compare(l.before(a), l.before(b)) })
+		space := min(15, (boxHeight-16)/float64(len(edges)))
+		for i, edge := range edges {
+			out[edge] = (float64(i) - float64(len(edges)-1)/2) * space
+		}
+	}
+	return out
+}
+
+// before is the height of the last place of an edge before its end.
+func (l *layout) before(edge int) float64 {
+	path := l.paths[edge]
+	return l.places[path[max(0, len(path)-2)]].y
+}
+
+// edge draws one through the places of its path, with its label before its end,
+// which is port below the middle of the node there.
+func (l *layout) edge(path []int, label string, port float64) string {
 	type point struct{ x, y float64 }
 	var points []point
 	for i, at := range path {
@@ -123,7 +149,7 @@ func (l *layout) edge(path []int, label string) string {
 		case i == 0:
 			points = append(points, point{right, y})
 		default:
-			points = append(points, point{left - 7, y})
+			points = append(points, point{left - 7, y + port})
 		}
 	}
 	back := len(path) > 1 && l.places[path[0]].layer > l.places[path[len(path)-1]].layer
@@ -146,7 +172,7 @@ func (l *layout) edge(path []int, label string) string {
 	}
 	fmt.Fprintf(&b, `<path class="tip" d="M%.1f %.1f l%.1f -4 v8 z"/>`, end.x+tip, end.y, -tip*1.15)
 	if label != "" {
-		fmt.Fprintf(&b, `<text class="label" text-anchor="end" x="%.1f" y="%.1f">%s</text>`, end.x-3, end.y-6, escape(cut(label, 14)))
+		fmt.Fprintf(&b, `<text class="label" text-anchor="end" x="%.1f" y="%.1f">%s</text>`, end.x-3, end.y-4, escape(cut(label, 14)))
 	}
 	b.WriteByte('\n')
 	return b.String()
@@ -166,6 +192,9 @@ func (g *Graph) box(b *strings.Builder, n Node, left, top float64) {
 	}
 	fmt.Fprintf(b, `<g class="%s"><title>%s</title>`, class, escape(n.ID))
 	fmt.Fprintf(b, `<path class="shape" d="%s"/>`, shape(n.Kind, left, top, boxWidth, boxHeight))
+	if n.Kind == Data {
+		top += 4 // below the lid
+	}
 	fmt.Fprintf(b, `<text x="%.1f" y="%.1f">%s</text>`, left+16, top+21, escape(cut(n.Title, titleChars)))
 	fmt.Fprintf(b, `<text class="sub" x="%.1f" y="%.1f">%s</text>`, left+16, top+38, escape(cut(g.sub(n), titleChars+5)))
 	if g.Cut[n.ID] {

@@ -99,7 +99,9 @@ func (t *tree) line(n Node) string {
 	case Run:
 		parts = append(parts, n.State)
 	case Artifact:
-		parts = append(parts, n.Type)
+		if n.Type != string(Artifact) {
+			parts = append(parts, n.Type)
+		}
 	}
 	if n.URI != "" && n.URI != n.Title {
 		parts = append(parts, n.URI)

@@ -102,6 +102,13 @@ func names(doc document.Object) []string {
 			keys[key] = true
 		}
 	}
+	for _, item := range document.List(doc, "status", "artifacts") {
+		if artifact, ok := item.(document.Object); ok {
+			if key := document.String(artifact, "metadata", "key"); key != "" {
+				keys[key] = true
+			}
+		}
+	}
 	return slices.Sorted(maps.Keys(keys))
 }
 

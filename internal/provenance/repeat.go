@@ -45,6 +45,9 @@ func Repeat(original document.Object, uid string, changes Changes) (task documen
 		return nil, "", fault.Conflict("run %s was aborted, so it has no outputs to compare with; start it again with 'millrace run'", id)
 	}
 	record := document.Map(original, "status", "provenance")
+	if document.String(original, "status", "reason") == "prepare" {
+		return nil, "", fault.Conflict("run %s could not be made ready, so there was no execution that could be repeated; start it again with 'millrace run'", id)
+	}
 	if document.Map(record, "environment") == nil {
 		return nil, "", fault.Precondition("run %s was executed by its client and not by this system, so it is not recorded what it used; start it with 'millrace run' to have that recorded", id)
 	}

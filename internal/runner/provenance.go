@@ -37,8 +37,8 @@ func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 		reading.Go(func() {
 			for _, key := range slices.Sorted(maps.Keys(given)) {
 				url, _ := given[key].(string)
-				name, _, _ := strings.Cut(key, ":") // "key : type"
-				inputs[strings.TrimSpace(name)] = Input(ctx, r.launch.Run, r.workdir(), url)
+				name, entry := Input(ctx, r.launch.Run, r.workdir(), key, url)
+				inputs[name] = entry
 			}
 		})
 	}
@@ -61,13 +61,15 @@ func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 }
 
 // Input describes an input of a run: its digest and size, or that it is missing,
-// or the reason why its content has no name.
-func Input(ctx context.Context, run document.Object, workdir, url string) document.Object {
-	entry := document.Object{"url": url}
+// or the reason why its content has no name. key may carry a type ("key : type"),
+// which is no part of the name.
+func Input(ctx context.Context, run document.Object, workdir, key, url string) (name string, entry document.Object) {
+	name, _, _ = strings.Cut(key, ":")
+	name, entry = strings.TrimSpace(name), document.Object{"url": url}
 	path, local := provenance.LocalPath(document.String(run, "spec", "input_path"), workdir, url)
 	if !local {
 		entry["reason"] = "not on this machine"
-		return entry
+		return name, entry
 	}
 	sum, size, err := digest.Path(ctx, path, digestLimit)
 	switch {
@@ -78,7 +80,7 @@ func Input(ctx context.Context, run document.Object, workdir, url string) docume
 	default:
 		entry["digest"], entry["size"] = sum, size
 	}
-	return entry
+	return name, entry
 }
 
 // reason is why there is no digest, without the path, which stands beside it.

@@ -11,7 +11,6 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/lineage"
-	"github.com/millrace/millrace/internal/run"
 )
 
 // Lineage is the graph that internal/lineage walks, read outside of transactions.
@@ -210,12 +209,17 @@ func (g graph) madeByRun(ctx context.Context, ref lineage.Ref, id string, b *edg
 		return nil
 	}
 	// What a run of a workflow made stands under the workflow's id.
-	row, err := g.run(ctx, run.Key{Project: ref.Project, UID: ref.Name}, "")
-	if err != nil || row.doc == nil {
+	var labels string
+	found, err := g.row(ctx, []any{&labels}, `SELECT labels FROM runs WHERE project = ? AND uid = ? AND iter = 0`, ref.Project, ref.Name)
+	if err != nil || !found {
 		return err
 	}
-	if workflow := document.String(row.doc, "metadata", "labels", "workflow"); workflow != "" {
-		if err := g.each(ctx, scan, `SELECT key, uid, kind FROM artifacts WHERE project = ? AND tree = ? AND producer_uri = ? ORDER BY id LIMIT ?`, ref.Project, workflow, ref.Project+"/"+ref.Name, b.room()); err != nil {
+	if strings.Contains(labels, `"workflow"`) {
+		all, err := decode([]byte(labels))
+		if err != nil {
+			return err
+		}
+		if err := g.each(ctx, scan, `SELECT key, uid, kind FROM artifacts WHERE project = ? AND tree = ? AND producer_uri = ? ORDER BY id LIMIT ?`, ref.Project, document.String(all, "workflow"), ref.Project+"/"+ref.Name, b.room()); err != nil {
 			return err
 		}
 	}
@@ -313,14 +317,21 @@ func (g graph) usersByContent(ctx context.Context, ref lineage.Ref, tree string,
 	if iter > 0 || tree == "" {
 		return nil
 	}
-	row, err := g.run(ctx, run.Key{Project: ref.Project, UID: tree}, "")
-	if err != nil || row.doc == nil {
+	var contents []string
+	err := g.each(ctx, func(rows *sql.Rows) error {
+		var name, digest string
+		err := rows.Scan(&name, &digest)
+		if name == ref.Name || strings.HasSuffix(ref.Name, "_"+name) {
+			contents = append(contents, digest)
+		}
+		return err
+	}, `SELECT u.name, u.used FROM runs r JOIN run_uses u ON u.run_id = r.id WHERE r.project = ? AND r.uid = ? AND r.iter = 0 AND u.role = 'output' LIMIT ?`, ref.Project, tree, maxOutputs)
+	if err != nil {
 		return err
 	}
-	for name := range document.Map(row.doc, "status", "provenance", "outputs") {
-		digest := document.String(row.doc, "status", "provenance", "outputs", name, "digest")
-		if digest != "" && (name == ref.Name || strings.HasSuffix(ref.Name, "_"+name)) {
-			return g.usersOf(ctx, lineage.ContentID(digest), id, b)
+	for _, digest := range contents {
+		if err := g.usersOf(ctx, digest, id, b); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -384,8 +395,14 @@ func (g graph) findFunction(ctx context.Context, project, name string) (string, 
 	if ref.Version != "" {
 		var one int
 		found, err := g.row(ctx, []any{&one}, `SELECT 1 FROM functions WHERE project = ? AND name = ? AND uid = ?`, ref.Project, ref.Name, ref.Version)
-		if err != nil || !found {
+		if err != nil {
 			return "", err
+		}
+		if !found { // a run may tell of it
+			users := &edgeList{limit: 1}
+			if err := g.usersOf(ctx, id, id, users); err != nil || len(users.edges) == 0 {
+				return "", err
+			}
 		}
 		return id, nil
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
-	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/spool"
@@ -48,6 +47,7 @@ type Preparer struct {
 	Version      string // of this program, for the record of what made a run
 	Prelude      func(execution string) string
 	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
+	Bundles      func(source string) (path string, err error) // where the code of a plan's Bundle is
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
@@ -86,6 +86,14 @@ func (p *Preparer) say(execution string, step control.Step) {
 
 // Launch completes a plan with what it needs of this machine.
 func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (launch spool.Launch, err error) {
+	if plan.Bundle != "" {
+		path, err := p.Bundles(plan.Bundle)
+		if err != nil {
+			return spool.Launch{}, err
+		}
+		here := *plan
+		here.Bundle, plan = path, &here
+	}
 	launch = spool.Launch{
 		Execution: e.ID, Project: e.Project, UID: e.UID, Name: document.String(run, "metadata", "name"), Attempt: e.Attempt,
 		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
@@ -186,15 +194,3 @@ func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
 	return nil
 }
 
-// CheckFolder refuses a code folder that is not there, before a run is accepted.
-func CheckFolder(plan *kind.Plan) error {
-	for _, path := range []string{plan.Folder, plan.Bundle} {
-		if path == "" {
-			continue
-		}
-		if _, err := os.Stat(path); err != nil {
-			return fault.Invalid("spec.build.source %q is not on this machine; give a folder or an archive that the server can read", path)
-		}
-	}
-	return nil
-}

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/provenance"
+	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 )
 
@@ -148,8 +149,34 @@ func (p *Preparer) record(ctx context.Context, launch *spool.Launch, plan *kind.
 	if of := document.String(run, "spec", "rerun", "of"); of != "" {
 		record["rerun_of"] = of
 	}
+	if plan.Cache != provenance.CacheOff {
+		record["cache"] = cached(ctx, plan, run, record)
+	}
 	launch.Provenance = document.Encode(record)
 	return nil
+}
+
+// cached is what is recorded of the cache: the key and the inputs that it stands
+// for, or why there is none.
+func cached(ctx context.Context, plan *kind.Plan, run, record document.Object) document.Object {
+	inputs, sums := document.Object{}, document.Object{}
+	for key, value := range document.Map(run, "spec", "inputs") {
+		url, _ := value.(string)
+		name, entry := runner.Input(ctx, run, "", key, url)
+		inputs[name], sums[name] = entry, entry["digest"]
+	}
+	key, refused := provenance.Key(provenance.Cacheable{
+		Record: record, Run: run, Handler: plan.Handler, Inputs: inputs,
+		Python: plan.Mode != spool.ModeCommand, Variable: plan.Variable,
+	})
+	if key == "" {
+		return document.Object{"refused": refused}
+	}
+	out := document.Object{"key": key, "inputs": sums}
+	if plan.Cache == provenance.CacheRefresh {
+		out["refresh"] = true
+	}
+	return out
 }
 
 // outside is the digest of the code that the function only points at; complete is

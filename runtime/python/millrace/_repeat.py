@@ -64,12 +64,12 @@ def prepare(env: dict[str, str]) -> None:
     text = env.get("MILLRACE_SEED", "")
     _seed = int(text) if text.isdigit() else None
     _watch = env.get("MILLRACE_WATCH") == "1"
-    _on("random", _random)
-    _on("numpy.random", _numpy)
     if _watch:
         from millrace import _watch as watch
 
         watch.prepare(_on)
+    _on("random", _random)
+    _on("numpy.random", _numpy)
     if not any(finder is _Finder for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
 

@@ -60,14 +60,12 @@ def parse(key: str, item: Any, hint: Any, namespace: dict[str, Any], by_name: bo
     if not kinds:
         return item
     problems: list[str] = []
-    last: BaseException | None = None
     for kind in kinds:
         try:
             return unpack(item, kind)
         except Exception as error:
-            last = error
             problems.append("%s: %s" % (kind.__name__, str(error) or type(error).__name__))
-    raise UserError("the input %r (%s) cannot be read as %s" % (key, item.url, "; as ".join(problems))) from last
+    raise UserError("the input %r (%s) cannot be read as %s" % (key, item.url, "; as ".join(problems))) from None
 
 
 def unpack(item: Any, kind: type) -> Any:
