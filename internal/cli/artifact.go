@@ -29,15 +29,20 @@ func newArtifact(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "artifact",
 		Short: "Put, get and list the files that runs and people keep",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  millrace artifact put model.pkl --key model --kind model
+  millrace artifact get model
+  millrace artifact ls --category model`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newArtifactGet(e), newArtifactPut(e), newArtifactList(e))
 	return cmd
 }
 
-const storesHelp = `Objects of s3://, gs:// and az:// stores are reached from this machine, with the credentials of
-the environment (docs/data.md has their names).`
+const storesHelp = `
+
+Objects of s3:// stores are reached from this machine, with the credentials of the environment
+(docs/data.md has their names).`
 
 type artifactGetOptions struct {
 	from, to, output string
@@ -53,7 +58,7 @@ func newArtifactGet(e *env) *cobra.Command {
 DEST is a file, a folder to put it into, or - for standard output; without it the file has
 the artifact's key as its name. The file appears when all of it is there and its sum is what
 the artifact says. A copy that was interrupted goes on where it stopped when the command is
-given again. ` + storesHelp,
+given again.` + storesHelp,
 		Example: `  millrace artifact get model
   millrace artifact get store://datasets/default/iris:v2 data/iris.csv
   millrace artifact get s3://bucket/raw/2024.parquet .
@@ -230,7 +235,7 @@ func newArtifactPut(e *env) *cobra.Command {
 The content is stored under its sum below the default artifact path, so that equal content is
 kept once and nothing is overwritten; with --artifact-path under the key there. The record
 appears when all of the content is stored. An upload that was interrupted goes on where it
-stopped when the command is given again. ` + storesHelp,
+stopped when the command is given again.` + storesHelp,
 		Example: `  millrace artifact put model.pkl --key model --kind model
   millrace artifact put iris.csv --key iris --kind dataset --tag v2 --label source=uci
   millrace artifact put big.parquet --key big --artifact-path s3://bucket/data`,
@@ -428,7 +433,7 @@ func newArtifactList(e *env) *cobra.Command {
 		Use:   "ls [KEY|URL]",
 		Short: "List artifacts, or what is below a URL",
 		Long: `List the artifacts of a project, or with KEY one of them; with a URL or a path that begins with
-./, ../ or / what is stored there. ` + storesHelp,
+./, ../ or / what is stored there.` + storesHelp,
 		Example: `  millrace artifact ls
   millrace artifact ls --category model --tag v2 -o json
   millrace artifact ls s3://bucket/raw/ --recursive`,
