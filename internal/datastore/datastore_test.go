@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/millrace/millrace/internal/datastore"
@@ -202,7 +203,10 @@ func TestDownloadGoesOn(t *testing.T) {
 	t.Parallel()
 	data, version := random(3<<20), `"1"`
 	sent, cut := 0, 1<<20
+	var mu sync.Mutex // of these
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		asked, _, err := datastore.ParseRange(r.Header.Get("Range"))
 		if err != nil || r.Header.Get("If-Match") != "" && r.Header.Get("If-Match") != version {
 			w.WriteHeader(http.StatusPreconditionFailed)
@@ -229,28 +233,37 @@ func TestDownloadGoesOn(t *testing.T) {
 	attempts := 0
 	for {
 		attempts++
-		written, err := datastore.Download(context.Background(), open, dest, datastore.DownloadOptions{Digest: digest(data)})
+		mu.Lock()
+		want := digest(data)
+		mu.Unlock()
+		written, err := datastore.Download(context.Background(), open, dest, datastore.DownloadOptions{Digest: want})
+		mu.Lock()
 		if err == nil {
 			if written.Digest != digest(data) {
 				t.Error(written)
 			}
+			mu.Unlock()
 			break
 		}
 		if _, stat := os.Stat(dest); stat == nil {
+			mu.Unlock()
 			t.Fatal("the file is visible before it is whole")
 		}
 		if attempts == 2 { // another object of the same length: what is there is of no use
 			data, version = append([]byte{}, random(3<<20-1)...), `"2"`
 			sent, cut = 0, len(data)
 		}
+		mu.Unlock()
 		if attempts > 10 {
 			t.Fatal(err)
 		}
 	}
 	raw, err := os.ReadFile(dest)
+	mu.Lock()
 	if err != nil || !bytes.Equal(raw, data) || sent != len(data) || attempts != 3 {
 		t.Errorf("%d bytes sent for %d in %d attempts, %v", sent, len(data), attempts, err)
 	}
+	mu.Unlock()
 	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(dest), ".*")); len(left) > 0 {
 		t.Errorf("left over: %s", left)
 	}

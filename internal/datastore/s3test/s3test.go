@@ -49,10 +49,11 @@ func Start(ctx context.Context, root string) (*Server, error) {
 	if err := listener.Close(); err != nil {
 		return nil, err
 	}
+	meta := filepath.Join(filepath.Dir(root), "meta-of-"+filepath.Base(root))
 	s := &Server{URL: "http://" + address, Root: root, exited: make(chan error, 1)}
-	s.server = exec.Command(binary, "--port", address, "--access", Key, "--secret", Secret, "--quiet", "--health", "/health", "posix", "--sidecar", root+"-meta", root)
+	s.server = exec.Command(binary, "--port", address, "--access", Key, "--secret", Secret, "--quiet", "--health", "/health", "posix", "--sidecar", meta, root)
 	s.server.Stderr = os.Stderr
-	for _, dir := range []string{root, root + "-meta"} {
+	for _, dir := range []string{root, meta} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
