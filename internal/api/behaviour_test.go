@@ -368,7 +368,7 @@ func TestTheDescriptionIsValidAndComplete(t *testing.T) {
 	doc := s.do("GET", "/api/openapi.json", nil).is(200).json()
 	ids := map[string]bool{}
 	for path, item := range doc["paths"].(document.Object) {
-		concrete := strings.NewReplacer("{project}", "demo", "{name}", "nothing", "{uid}", "nothing", "{key}", "nothing", "{tag}", "nothing", "{upload}", "nothing", "{digest}", "sha256-"+strings.Repeat("0", 64)).Replace(path)
+		concrete := strings.NewReplacer("{project}", "demo", "{name}", "nothing", "{uid}", "nothing", "{key}", "nothing", "{tag}", "nothing", "{upload}", strings.Repeat("0", 32), "{digest}", "sha256-"+strings.Repeat("0", 64)).Replace(path)
 		if strings.Contains(concrete, "{") {
 			t.Errorf("%s: unknown parameter", path)
 		}

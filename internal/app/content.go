@@ -27,7 +27,7 @@ func (a *App) newContent() *content {
 // handedOut are the schemes of stores that clients may read through the server.
 // Web servers are not among them: clients reach those themselves, and the server
 // would be a way into the network around it.
-var handedOut = []string{"s3", "gs", "gcs", "az", "wasb", "wasbs"}
+var handedOut = []string{"s3"}
 
 // Stores implements api.Content.
 func (c *content) Stores(project string, secrets bool) *datastore.Stores {

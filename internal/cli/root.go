@@ -50,8 +50,8 @@ var commands = []struct {
 }{
 	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
 	{"rerun", newRerun}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
-	{"lineage", newLineage}, {"diff", newDiff},
-	{"secret", newSecret}, {"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
+	{"lineage", newLineage}, {"diff", newDiff}, {"secret", newSecret}, {"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
+	{"artifact", newArtifact},
 }
 
 // newRoot builds the command tree, or of it what the arguments need.

@@ -83,3 +83,28 @@ func Sum(ctx context.Context, body io.Reader) (Written, error) {
 	}
 	return reader.written, nil
 }
+
+// SumReader sums what is read through it. Stop it.
+type SumReader struct{ reader checkedReader }
+
+// NewSumReader reads body, which has size bytes; progress, which may be nil, is
+// told what passes.
+func NewSumReader(ctx context.Context, body io.Reader, size int64, progress func(int64)) *SumReader {
+	return &SumReader{checkedReader{ctx: ctx, from: body, sums: newSummer(), want: size, progress: progress}}
+}
+
+func (r *SumReader) Read(p []byte) (int, error) { return r.reader.Read(p) }
+
+// Stop ends the summing; Finish is not called afterwards.
+func (r *SumReader) Stop() { r.reader.sums.stop() }
+
+// Finish tells the sums once everything was read; an error when there is more.
+func (r *SumReader) Finish() (Written, error) {
+	if _, err := r.reader.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		if err == nil {
+			err = fault.Invalid("the content is longer than was said")
+		}
+		return Written{}, err
+	}
+	return r.reader.written, nil
+}

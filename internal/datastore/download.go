@@ -74,7 +74,9 @@ func (d *download) resume() Range {
 	if err != nil || info.Size() > note.Size {
 		return Range{}
 	}
-	return Range{Offset: info.Size(), ETag: note.ETag}
+	// At least one byte is asked for: a range that begins at the end is an error to
+	// many servers.
+	return Range{Offset: max(min(info.Size(), note.Size-1), 0), ETag: note.ETag}
 }
 
 func (d *download) run(ctx context.Context, open Opener) (Written, error) {

@@ -101,7 +101,7 @@ func (b *s3) fail(ctx context.Context, key string, err error) error {
 		return fault.NotFound("there is no bucket %s; create it, or correct the URL", b.name)
 	case minio.NoSuchKey:
 		return fault.NotFound("there is nothing at %s", b.url(key))
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken":
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "XAdminUserNotFound":
 		return fault.Unauthorized("%s: the S3 service refuses the credentials (%s); check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", b.url(key), said.Code)
 	case minio.AccessDenied:
 		return fault.Forbidden("%s may not be used with the credentials given (AccessDenied); check AWS_ACCESS_KEY_ID and the bucket's policy", b.url(key))
@@ -146,7 +146,7 @@ func (b *s3) open(ctx context.Context, key string, r Range) (io.ReadCloser, Info
 	if n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64); err == nil {
 		length = n
 	}
-	return &wholeBody{ReadCloser: body, name: b.url(key), left: length}, s3Info(info), nil
+	return WholeBody(body, b.url(key), length), s3Info(info), nil
 }
 
 // openEmpty answers a range that begins where the object ends, which S3 refuses.

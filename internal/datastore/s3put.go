@@ -165,14 +165,17 @@ func (u *upload) send(ctx context.Context, data []byte, body io.Reader, size int
 			return fault.TooLarge("%s: the content is larger than a stream to S3 may be; write it to a file first", u.url(u.key))
 		}
 		if len(data) > 0 {
+			part := data // data is the next one before this is sent
 			sending.Go(func() {
-				if err := u.part(ctx, number, data); err != nil {
+				if err := u.part(ctx, number, part); err != nil {
 					u.mu.Lock()
-					u.err = cmpErr(u.err, err)
+					if u.err == nil {
+						u.err = err
+					}
 					u.mu.Unlock()
 					cancel(err)
 				}
-				buffers <- data[:cap(data)]
+				buffers <- part[:cap(part)]
 			})
 		}
 		if errors.Is(last, io.EOF) {
@@ -189,13 +192,6 @@ func (u *upload) send(ctx context.Context, data []byte, body io.Reader, size int
 			return last
 		}
 	}
-}
-
-func cmpErr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
 }
 
 // part uploads one part, unless it is there already.

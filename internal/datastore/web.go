@@ -79,8 +79,8 @@ func (w *web) open(ctx context.Context, target string, r Range) (io.ReadCloser, 
 	if err != nil {
 		return nil, Info{}, err
 	}
-	info := responseInfo(response)
-	body := io.ReadCloser(&wholeBody{ReadCloser: response.Body, name: target, left: response.ContentLength})
+	info := InfoOf(response)
+	body := WholeBody(response.Body, target, response.ContentLength)
 	if (r.Offset > 0 || r.Length > 0) && response.StatusCode != http.StatusPartialContent {
 		if r.ETag != "" && r.ETag != info.ETag {
 			return nil, Info{}, errors.Join(changed(target), body.Close())
@@ -94,7 +94,12 @@ func (w *web) open(ctx context.Context, target string, r Range) (io.ReadCloser, 
 	return body, info, nil
 }
 
-// wholeBody turns a body that ends early into an error that says so.
+// WholeBody turns a body of length bytes (-1: not known) that ends early into an
+// error that says so; name is who sends it.
+func WholeBody(body io.ReadCloser, name string, length int64) io.ReadCloser {
+	return &wholeBody{ReadCloser: body, name: name, left: length}
+}
+
 type wholeBody struct {
 	io.ReadCloser
 	name string
@@ -112,7 +117,8 @@ func (b *wholeBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func responseInfo(response *http.Response) Info {
+// InfoOf reads what the header of an answer says about its object.
+func InfoOf(response *http.Response) Info {
 	info := Info{
 		Size: response.ContentLength, ContentType: response.Header.Get("Content-Type"), ETag: response.Header.Get("ETag"),
 		Digest: response.Header.Get("X-Millrace-Digest"),
@@ -136,7 +142,7 @@ func (w *web) stat(ctx context.Context, target string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return responseInfo(response), response.Body.Close()
+	return InfoOf(response), response.Body.Close()
 }
 
 func readOnly(target string) error {
