@@ -22,11 +22,24 @@ func artifactPut(c *call) error {
 	if err := checkArtifact(put.Project, put.Doc); err != nil {
 		return err
 	}
+	c.measure(put.Doc)
 	stored, err := c.s.opts.Store.ArtifactPut(c.ctx(), put)
 	if err != nil {
 		return err
 	}
 	return c.json(200, stored)
+}
+
+// measure adds the size of the content when the client left it open and the file
+// is one of this server.
+func (c *call) measure(doc document.Object) {
+	target := document.String(doc, "spec", "target_path")
+	if c.s.opts.Files == nil || target == "" || document.Get(doc, "spec", "size") != nil {
+		return
+	}
+	if size, err := c.s.opts.Files.Size(target); err == nil {
+		document.Set(doc, size, "spec", "size")
+	}
 }
 
 // artifactCreate stores an artifact that must not exist yet.
@@ -45,6 +58,7 @@ func artifactCreate(c *call) error {
 	if put.Key == "" {
 		return fault.Invalid("metadata.key must be given: the name of the artifact")
 	}
+	c.measure(doc)
 	put.Tag, put.Tree = document.String(doc, "metadata", "tag"), document.String(doc, "metadata", "tree")
 	stored, err := c.s.opts.Store.ArtifactPut(c.ctx(), put)
 	if err != nil {
@@ -180,6 +194,15 @@ func artifactList(c *call) error {
 	if filter.Until, err = c.time("until"); err != nil {
 		return err
 	}
+	if slices.Contains(c.route.versions, "v1") && filter.Tag != "" && filter.Tag != "*" && filter.Tree == "" { // see artifactlegacy.go
+		probe := filter
+		probe.Page = store.Page{Size: 1}
+		if docs, _, err := c.s.opts.Store.ArtifactList(c.ctx(), probe); err != nil {
+			return err
+		} else if len(docs) == 0 {
+			filter.Tree, filter.Tag = filter.Tag, ""
+		}
+	}
 	return c.writePage("artifacts", p, func(window store.Page) ([]document.Object, bool, error) {
 		filter.Page = window
 		docs, more, err := c.s.opts.Store.ArtifactList(c.ctx(), filter)
@@ -190,52 +213,4 @@ func artifactList(c *call) error {
 		}
 		return list(docs), more, err
 	})
-}
-
-// artifactDelete deletes records; the files they point to belong to whoever
-// wrote them.
-func artifactDelete(c *call) error {
-	strategy, err := c.enum("deletion_strategy", "metadata-only")
-	if err != nil {
-		return err
-	}
-	if strategy == "data-force" {
-		return fault.NotSupported("this server deletes records of artifacts, not their files; use deletion_strategy=metadata-only")
-	}
-	c.discard()
-	filter := store.ArtifactFilter{
-		Project: c.path("project"), Name: store.NameFilter{Value: c.path("key")}, Tag: c.str("tag"), Tree: c.str("tree"), UID: c.uid(),
-	}
-	if filter.Tag != "" && filter.UID != "" {
-		return fault.Invalid("parameters tag and object-uid exclude each other; give one")
-	}
-	if c.raw("iter") != "" {
-		iter, err := c.iter()
-		if err != nil {
-			return err
-		}
-		filter.Iter = &iter
-	}
-	if _, err := c.s.opts.Store.ArtifactDelete(c.ctx(), filter); err != nil && !fault.Is(err, fault.CodeNotFound) {
-		return err
-	}
-	return c.silent(204)
-}
-
-func artifactDeleteMany(c *call) error {
-	filter := store.ArtifactFilter{Project: c.path("project"), Name: parseName(c.str("name")), Tag: c.str("tag"), Tree: c.str("tree")}
-	var err error
-	if filter.Labels, err = parseLabels(c.strs("label")); err != nil {
-		return err
-	}
-	limit, err := c.int("limit", 0)
-	if err != nil {
-		return err
-	}
-	filter.Limit = int(min(limit, maxPageNumber))
-	c.discard()
-	if _, err := c.s.opts.Store.ArtifactDelete(c.ctx(), filter); err != nil {
-		return err
-	}
-	return c.silent(204)
 }

@@ -2,10 +2,14 @@ package api_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 )
 
 const artifacts = "/api/v2/projects/demo/artifacts"
@@ -130,4 +134,95 @@ func TestTags(t *testing.T) {
 	s.do("PUT", tags+"x", `{"kind":"artifact","identifiers":[{"key":3}]}`).is(400)
 	s.do("PUT", tags+"x", `{"kind":"artifact","identifiers":[{"iter":-1}]}`).is(400)
 	s.do("PUT", "/api/v1/projects/none/tags/x", `{"kind":"artifact","identifiers":[]}`).is(404)
+}
+
+// files is the content of artifacts, as real files in one folder.
+type files struct{ dir string }
+
+func (f files) Remove(target string) error {
+	if filepath.Dir(target) != f.dir {
+		return fault.NotSupported("%s is elsewhere", target)
+	}
+	return os.Remove(target)
+}
+
+func (f files) Size(target string) (int64, error) {
+	info, err := os.Stat(target)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func TestContentGoesWithItsLastRecord(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := start(t, func(o *api.Options) { o.Files = files{dir} })
+	shared := filepath.Join(dir, "abc.csv")
+	if err := os.WriteFile(shared, []byte("a,b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put := func(key, tree, kind, target string) document.Object {
+		return s.do("PUT", artifacts+"/"+key+"?tree="+tree, fmt.Sprintf(
+			`{"kind":%q,"metadata":{"key":%q,"project":"demo","tree":%q},"spec":{"target_path":%q},"status":{}}`, kind, key, tree, target)).is(200).json()
+	}
+	if size, _ := document.Int(put("one", "t1", "", shared), "spec", "size"); size != 4 {
+		t.Errorf("the size is %d", size)
+	}
+	put("one", "t2", "", shared)
+	put("two", "t3", "dataset", shared)
+	remove := func(key, query string, status int) {
+		t.Helper()
+		s.do("DELETE", artifacts+"/"+key+"?deletion_strategy="+query, "null").is(status)
+	}
+	there := func(want bool) {
+		t.Helper()
+		if _, err := os.Stat(shared); (err == nil) != want {
+			t.Errorf("the file: %v", err)
+		}
+	}
+	remove("one", "data-force", 204)
+	there(true)
+	put("net", "t4", "model", dir+"/")
+	s.do("PUT", artifacts+"/net2?tree=t5", fmt.Sprintf(`{"kind":"model","metadata":{"key":"net2","project":"demo"},"spec":{"target_path":%q,"model_file":"abc.csv"}}`, dir+"/")).is(200)
+	remove("two", "data-force", 204)
+	there(true)
+	put("two", "t3", "dataset", shared)
+	remove("net2", "data-force", 501)
+	remove("net2", "data-optional", 204)
+	remove("two", "data-force", 204)
+	there(false)
+	put("far", "t6", "", "/etc/hostname")
+	remove("far", "data-force", 501)
+	s.do("GET", artifacts+"/far?tag=latest", nil).is(200)
+	remove("far", "data-optional", 204)
+	s.do("GET", artifacts+"/far?tag=latest", nil).is(404)
+	s.do("DELETE", artifacts+"/far", `{"mlrun.x":"y"}`).is(403)
+}
+
+func TestLegacyArtifacts(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	const old = "/api/v1/projects/demo/artifacts"
+	s.do("POST", old+"/t1/plain?tag=v1", `{}`).is(200)
+	s.do("POST", old+"/t1/flat", `{"kind":"dataset","key":"flat","target_path":"/data/x.csv","labels":{"a":"b"},"iter":2}`).is(200)
+	s.do("POST", old+"/t1/bad%20key", `{}`).is(400)
+	if got := s.do("GET", old+"/plain?tag=v1", nil).is(200).json(); document.String(got, "data", "metadata", "tree") != "t1" {
+		t.Errorf("read %v", got)
+	}
+	if got := s.do("GET", old+"/plain?tag=t1", nil).is(200).json(); document.String(got, "data", "metadata", "key") != "plain" {
+		t.Errorf("read by tree %v", got)
+	}
+	s.do("GET", old+"/plain?tag=other", nil).is(404)
+	got := s.do("GET", old+"?tag=t1&label=a=b", nil).is(200).items("artifacts")
+	if len(got) != 1 || document.String(got[0], "spec", "target_path") != "/data/x.csv" || document.String(got[0], "kind") != "dataset" {
+		t.Errorf("listed %v", got)
+	}
+	s.do("DELETE", old+"/t1", nil).is(400)
+	s.do("DELETE", old+"/t1?key=plain", nil).is(200)
+	s.do("GET", old+"/plain?tag=v1", nil).is(404)
+	s.do("DELETE", old+"?name=flat", nil).is(200)
+	if got := s.do("GET", old, nil).is(200).items("artifacts"); len(got) != 0 {
+		t.Errorf("left %v", got)
+	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"io"
 
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/lineage"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/store"
 )
@@ -20,6 +22,7 @@ type Store interface {
 	Artifacts
 	Tags
 	Tasks
+	Lineages
 }
 
 // Projects keeps projects.
@@ -69,6 +72,9 @@ type Artifacts interface {
 	ArtifactList(ctx context.Context, filter store.ArtifactFilter) ([]document.Object, bool, error)
 	// ArtifactDelete deletes what matches the filter and returns how many.
 	ArtifactDelete(ctx context.Context, filter store.ArtifactFilter) (int, error)
+	// ArtifactDeleteData deletes what matches, record by record; release deletes the
+	// content of one unless another record shares it, and its error keeps the record.
+	ArtifactDeleteData(ctx context.Context, filter store.ArtifactFilter, release func(doc document.Object, shared bool) error) (int, error)
 	// ArtifactsOfRun lists what a run produced, one element for each tag.
 	ArtifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error)
 }
@@ -88,6 +94,14 @@ type Tags interface {
 type Tasks interface {
 	TaskGet(ctx context.Context, project, name string) (document.Object, error)
 	TaskList(ctx context.Context, filter store.TaskFilter) ([]document.Object, error)
+}
+
+// Lineages tells what came from what.
+type Lineages interface {
+	// LineageFind returns the id of the node that somebody named.
+	LineageFind(ctx context.Context, project, name string) (string, error)
+	// Lineage is the graph.
+	Lineage() lineage.Source
 }
 
 // Submission is a request to run a function.
@@ -129,6 +143,41 @@ type Controller interface {
 	Build(ctx context.Context, function document.Object, force bool) (BuildStatus, error)
 	// BuildStatus reports on a stored function; fault.CodeNotFound when there is none.
 	BuildStatus(ctx context.Context, project, name, tag string) (BuildStatus, error)
+}
+
+// Files is the content of artifacts below the folders that this server keeps them
+// in. Everything else is refused with fault.CodeNotSupported.
+type Files interface {
+	// Remove deletes the file at a target path; one that is not there is no error.
+	Remove(target string) error
+	// Size is the size of the file at a target path.
+	Size(target string) (int64, error)
+}
+
+// Secrets are the secrets of projects; *secret.Vault is one. Values go in and never
+// come out.
+type Secrets interface {
+	// Set stores values by name, next to what there is; fault.CodeNotFound when the
+	// project does not exist.
+	Set(ctx context.Context, project string, values map[string]string) error
+	// Names lists names in order.
+	Names(ctx context.Context, project string) ([]string, error)
+	// Delete deletes those named; all of them without names.
+	Delete(ctx context.Context, project string, names []string) error
+	// Rotate encrypts all with a new key and returns how many.
+	Rotate(ctx context.Context) (int, error)
+}
+
+// Content is the bytes of artifacts.
+type Content interface {
+	// Stores reads what callers may see: files below artifact paths and objects of
+	// remote stores, never other files of this machine. secrets says whether the
+	// server's credentials are used.
+	Stores(project string, secrets bool) *datastore.Stores
+	// Folder is where artifacts of the project are put by default.
+	Folder(project string) string
+	// Inbox receives uploads.
+	Inbox() *datastore.Inbox
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

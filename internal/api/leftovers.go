@@ -41,23 +41,6 @@ func nothing(c *call) error {
 	return c.silent(204)
 }
 
-// secretKeys lists the keys of a project's secrets; there are none.
-func secretKeys(c *call) error {
-	provider := c.str("provider")
-	if provider == "" {
-		provider = "kubernetes"
-	}
-	if c.r.Header.Get("X-Mlrun-Secret-Store-Token") != "" && provider == "kubernetes" {
-		return fault.Invalid("provider kubernetes takes no secret store token; leave the header out")
-	}
-	return c.json(200, document.Object{"provider": provider, "secret_keys": []any{}})
-}
-
-// secretValues are never handed out.
-func secretValues(*call) error {
-	return fault.Forbidden("the values of secrets are not handed out; list their keys with secret-keys")
-}
-
 // authorize answers whether the caller may do something; whoever got here may.
 func authorize(c *call) error {
 	if _, err := c.object(); err != nil {

@@ -177,6 +177,7 @@ func schemas() document.Object {
 		"ArtifactList":  paged("artifacts", "Artifact"),
 		"TagList":       object([]any{"project", "tags"}, document.Object{"project": text, "tags": array(text)}),
 		"TagAnswer":     object([]any{"project", "name"}, document.Object{"project": text, "name": text}),
+		"Secrets":       object([]any{"secrets"}, document.Object{"provider": text, "secrets": document.Object{"type": "object", "additionalProperties": text}}),
 		"TagRequest":    object([]any{"kind", "identifiers"}, document.Object{"kind": text, "identifiers": array(open)}),
 		"LogSize":       object([]any{"size"}, document.Object{"size": integer}),
 		"SubmitRequest": object([]any{"task"}, document.Object{"task": open, "function": document.Object{"type": []any{"object", "null"}}, "functionUrl": maybeText}),

@@ -53,8 +53,19 @@ func routes() []*route {
 		name   string
 		routes []*route
 	}{
-		{"system", systemRoutes()}, {"projects", projectRoutes()}, {"functions", functionRoutes()}, {"runs", append(runRoutes(), provenanceRoutes()...)},
-		{"logs", logRoutes()}, {"artifacts", artifactRoutes()}, {"background tasks", taskRoutes()}, {"not served here", otherRoutes()},
+		{"system", systemRoutes()},
+		{"projects", projectRoutes()},
+		{"functions", functionRoutes()},
+		{"runs", append(runRoutes(), provenanceRoutes()...)},
+		{"logs", logRoutes()},
+		{"artifacts", artifactRoutes()},
+		{"content", contentRoutes()},
+		{"code", bundleRoutes()},
+		{"environments", environmentRoutes()},
+		{"secrets", secretRoutes()},
+		{"background tasks", taskRoutes()},
+		{"lineage", lineageRoutes()},
+		{"not served here", otherRoutes()},
 	} {
 		for _, rt := range area.routes {
 			rt.area = area.name
@@ -168,7 +179,8 @@ func logRoutes() []*route {
 
 func artifactRoutes() []*route {
 	const all, named = "/projects/{project}/artifacts", "/projects/{project}/artifacts/{key...}"
-	strategy := enum("deletion_strategy", "what happens to the files; only records are deleted here", "metadata-only", "data-optional", "data-force")
+	strategy := enum("deletion_strategy", "what happens to the content: it stays (default), goes if this server can delete it, or the deletion fails", "metadata-only", "data-optional", "data-force")
+	deleteMany := []param{nameParam, str("tag", "tag"), str("tree", "producer id"), labelParam, integer("limit", 0, "delete at most this many; 0 means all")}
 	return []*route{
 		v1("storeArtifact", "PUT", named, "Store an artifact", artifactPut, in("v2"), with(artifactKey), body("Artifact"), answers(200, "Artifact")),
 		v1("createArtifact", "POST", all, "Create an artifact", artifactCreate, in("v2"), body("Artifact"), answers(201, "Artifact")),
@@ -176,12 +188,34 @@ func artifactRoutes() []*route {
 		v1("listArtifacts", "GET", all, "List artifacts", artifactList, in("v2"), with(artifactFilters, pageParams), answers(200, "ArtifactList")),
 		v1("deleteArtifact", "DELETE", named, "Delete an artifact", artifactDelete, in("v2"), with(artifactKey), takes(strategy, str("key", "accepted and without effect")), silent(204)),
 		v1("deleteArtifacts", "DELETE", all, "Delete the artifacts that match", artifactDeleteMany, in("v2"),
-			takes(nameParam, str("tag", "tag"), str("tree", "producer id"), labelParam, integer("limit", 0, "delete at most this many; 0 means all")), silent(204)),
+			takes(deleteMany...), silent(204)),
+		v1("storeArtifactLegacy", "POST", "/projects/{project}/artifacts/{uid}/{key}", "Store an artifact of a producer", artifactPutLegacy,
+			takes(str("tag", "tag"), iterParam), body("Object"), answers(200, "Empty")),
+		v1("getArtifactLegacy", "GET", named, "Read an artifact; the tag may be a producer id", artifactGetLegacy,
+			takes(str("tag", "tag (default latest)"), iterParam, formatParam), answers(200, "Object")),
+		v1("listArtifactsLegacy", "GET", all, "List artifacts; the tag may be a producer id", artifactList, with(artifactFilters, pageParams), answers(200, "ArtifactList")),
+		v1("deleteArtifactLegacy", "DELETE", named, "Delete what a producer, which the path names, stored under the key of the query", artifactDeleteLegacy,
+			takes(str("key", "key of the artifact; required"), str("tag", "tag")), answers(200, "Empty")),
+		v1("deleteArtifactsLegacy", "DELETE", all, "Delete the artifacts that match", artifactDeleteManyLegacy, takes(deleteMany...), answers(200, "Empty")),
 		v1("listArtifactTags", "GET", "/projects/{project}/artifact-tags", "Tags in use", artifactTags,
 			takes(enum("category", "group of kinds", "model", "dataset", "other")), answers(200, "TagList")),
 		v1("appendTag", "PUT", "/projects/{project}/tags/{tag}", "Give artifacts a tag", tagAppend, body("TagRequest"), answers(200, "TagAnswer")),
 		v1("replaceTags", "POST", "/projects/{project}/tags/{tag}", "Give artifacts a tag instead of all others", tagReplace, body("TagRequest"), answers(200, "TagAnswer")),
 		v1("deleteTag", "DELETE", "/projects/{project}/tags/{tag}", "Take a tag from artifacts", tagDelete, body("TagRequest"), silent(204)),
+	}
+}
+
+func secretRoutes() []*route {
+	const all = "/projects/{project}/secrets"
+	provider := str("provider", "secret store; kubernetes, the default, stands for that of this server")
+	token := header("x-mlrun-secret-store-token", "refused for provider kubernetes")
+	return []*route{
+		v1("listSecretKeys", "GET", "/projects/{project}/secret-keys", "Names of a project's secrets", secretKeys, takes(provider, token), answers(200, "Object")),
+		v1("getSecrets", "GET", all, "Refused: values are never handed out", secretValues, takes(provider)),
+		v1("createSecrets", "POST", all, "Store secrets next to those that there are", secretPut, body("Secrets"), silent(201)),
+		v1("deleteSecrets", "DELETE", all, "Delete the secrets named, all without a name", secretDelete, takes(provider, strs("secret", "name of a secret")), silent(204)),
+		v1("createUserSecrets", "POST", "/user-secrets", "Refused: there are secrets of projects only", userSecrets, body("Object")),
+		v1("rotateSecrets", "POST", "/millrace/secrets/rotate", "Encrypt all secrets with a new key", secretRotate, answers(200, "Object")),
 	}
 }
 

@@ -7,7 +7,6 @@ import "github.com/millrace/millrace/internal/document"
 func otherRoutes() []*route {
 	object := document.Object{}
 	noSchedules := refuses("schedules are not supported by this server; submit the run without one")
-	noSecrets := refuses("project secrets are not supported by this server; set spec.env of the function, or environment variables of the server")
 	noHub := refuses("hub sources cannot be added to this server; import functions by file or URL with the client")
 	noDeploy := refuses("real-time functions cannot be deployed by this server; run them as jobs or mock them with fn.deploy(mock=True)")
 	noWorkflows := refuses(`workflow engines are not supported by this server; run the workflow with project.run(engine="local")`)
@@ -16,7 +15,6 @@ func otherRoutes() []*route {
 	noPush := refuses("this server sends no notifications; local runs send theirs from the client")
 	const schedules, schedule = "/projects/{project}/schedules", "/projects/{project}/schedules/{name}"
 	const gateway, profile = "/projects/{project}/api-gateways/{name}", "/projects/{project}/datastore-profiles/{name}"
-	provider := str("provider", "secret store (default kubernetes)")
 	return []*route{
 		v1("listSchedules", "GET", schedules, "List schedules; there are none", always(document.Object{"schedules": []any{}}), answers(200, "Object")),
 		v1("createSchedule", "POST", schedules, "Refused", noSchedules),
@@ -26,13 +24,6 @@ func otherRoutes() []*route {
 		v1("setScheduleNotifications", "PUT", schedule+"/notifications", "Not found", missing("schedule")),
 		v1("deleteSchedule", "DELETE", schedule, "Delete a schedule; there is none", nothing, silent(204)),
 		v1("deleteSchedules", "DELETE", schedules, "Delete schedules; there are none", nothing, silent(204)),
-
-		v1("listSecretKeys", "GET", "/projects/{project}/secret-keys", "Keys of a project's secrets; there are none", secretKeys,
-			takes(provider, header("x-mlrun-secret-store-token", "refused for provider kubernetes")), answers(200, "Object")),
-		v1("getSecrets", "GET", "/projects/{project}/secrets", "Refused: values are never handed out", secretValues),
-		v1("createSecrets", "POST", "/projects/{project}/secrets", "Refused", noSecrets),
-		v1("deleteSecrets", "DELETE", "/projects/{project}/secrets", "Delete secrets; there are none", nothing, silent(204)),
-		v1("createUserSecrets", "POST", "/user-secrets", "Refused", noSecrets),
 
 		v1("listHubSources", "GET", "/hub/sources", "List hub sources; there are none", always([]any{}), answers(200, "List")),
 		v1("getHubSource", "GET", "/hub/sources/{name}", "Not found", missing("hub source")),

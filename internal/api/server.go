@@ -29,6 +29,16 @@ type Options struct {
 	Controller Controller
 	// Logs keeps the output of runs. Required.
 	Logs Logs
+	// Files is the content of artifacts. Nil makes a server that deletes records only.
+	Files Files
+	// Secrets are those of projects. Nil makes a server without.
+	Secrets Secrets
+	// Content gives access to the bytes of artifacts. Nil refuses them.
+	Content Content
+	// Bundles keeps code that clients upload. Nil refuses them.
+	Bundles Bundles
+	// Environments are the virtual environments of this machine. Nil refuses them.
+	Environments Environments
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a

@@ -39,6 +39,7 @@ func clientSpec(c *call) error {
 		"api_url": c.address(), "ui_url": "", "kfp_url": workflows, "nuclio_version": "", "remote_host": "",
 		"docker_registry": "", "mpijob_crd_version": "v1", "spark_operator_version": "spark-3",
 		"ce": document.Object{"mode": "", "release": ""}, "calculate_artifact_hash": "True",
+		"generate_artifact_target_path_from_artifact_hash": true,
 		"redis_url": "", "redis_type": "standalone", "sql_url": "",
 		"spark_app_image": "", "spark_app_image_tag": "", "spark_history_server_path": "",
 	}
@@ -47,7 +48,7 @@ func clientSpec(c *call) error {
 		"auto_mount_type", "auto_mount_params", "default_function_priority_class_name", "valid_function_priority_class_names",
 		"default_tensorboard_logs_path", "default_function_pod_resources", "preemptible_nodes_node_selector",
 		"preemptible_nodes_tolerations", "default_preemption_mode", "force_run_local", "function", "logs", "packagers",
-		"external_platform_tracking", "alerts_mode", "generate_artifact_target_path_from_artifact_hash",
+		"external_platform_tracking", "alerts_mode",
 		"feature_store_data_prefixes", "feature_store_default_targets",
 		"model_endpoint_monitoring_endpoint_store_connection", "model_monitoring_tsdb_connection",
 	} {

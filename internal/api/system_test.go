@@ -22,6 +22,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/logs"
 	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/store"
 	"github.com/millrace/millrace/internal/submit"
 )
@@ -56,7 +57,8 @@ func (s *system) open(change ...func(*api.Options)) {
 	}
 	s.store, s.logs = st, logs.New(s.dir, st)
 	opts := api.Options{
-		Store: st, Controller: &control{store: st, logs: s.logs}, Logs: s.logs, ArtifactPath: "/data/artifacts/{{project}}",
+		Store: st, Controller: &control{store: st, logs: s.logs}, Logs: s.logs,
+		Secrets: secret.NewVault(st, secret.Keys{File: filepath.Join(s.dir, "secret.key"), Create: true}), ArtifactPath: "/data/artifacts/{{project}}",
 		Logger: slog.New(slog.NewTextHandler(testWriter{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	for _, f := range change {

@@ -4,6 +4,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,12 +19,14 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/backend/local"
+	"github.com/millrace/millrace/internal/code"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/filelock"
 	"github.com/millrace/millrace/internal/gpu"
 	"github.com/millrace/millrace/internal/logs"
+	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/store"
 	"github.com/millrace/millrace/internal/worker"
 )
@@ -40,6 +43,8 @@ type Options struct {
 	Insecure     bool         // allow to serve beyond loopback without a token
 	LogLimit     int64        // bytes of log per run; 0 means 8 GiB, negative none
 	Version      string       // of this binary
+	SecretKey    string       // keys of secrets, the current one first; "" means those of SecretKeyFile
+	SecretFile   string       // file with them; "" means secret.key in the data directory, made when it is needed
 	Logger       *slog.Logger // nil discards
 	Executable   string       // the millrace binary; "" means the running one
 
@@ -59,7 +64,9 @@ type App struct {
 	preparer *local.Preparer
 	devices  *gpu.Allocator
 	builds   *builds
+	secrets  *secret.Vault
 	envs     *env.Manager
+	content  *content
 	api      func() *api.Server
 	teardown []func() error
 }
@@ -99,6 +106,9 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	}
 	a.teardown = append(a.teardown, a.store.Close)
 	a.logs = logs.New(a.dir, a.store)
+	a.secrets = secret.NewVault(a.store, secret.Keys{
+		Text: a.options.SecretKey, File: cmp.Or(a.options.SecretFile, filepath.Join(a.dir, "secret.key")), Create: a.options.SecretFile == "",
+	})
 	interpreters := env.NewInterpreters(env.InterpreterConfig{Default: options.Python, CacheDir: filepath.Join(a.dir, "cache"), Logger: a.options.Logger})
 	envs, err := env.New(env.Config{Dir: filepath.Join(a.dir, "envs"), CacheDir: filepath.Join(a.dir, "cache"), Logger: a.options.Logger})
 	if err != nil {
@@ -116,20 +126,27 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.backend = local.New(a.dir, a.options.Executable, a.logs.Prelude, a.options.Logger.With("component", "local"))
 	a.preparer = &local.Preparer{
 		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
+		ArtifactPath: a.artifactPath, Secrets: a.secrets,
+		Bundles: a.bundles().Resolve,
 		GoBuild: local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
 		Name: "local", Store: a.store, Backend: a.backend, Preparer: a.preparer, Devices: a.devices, Logs: a.logs,
 		Logger: a.options.Logger.With("component", "control"), MaxRuns: a.options.MaxRuns, Prelude: a.logs.Prelude,
 	})
+	a.content = a.newContent()
 	a.api = sync.OnceValue(a.newAPI)
 	return a, nil
 }
+
+// bundles is where the code of folders is.
+func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.dir, "bundles")} }
 
 // newAPI makes the API, which most commands on a data directory do not need.
 func (a *App) newAPI() *api.Server {
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
+		Secrets: a.secrets, Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(), Environments: environments{a.envs},
 		Token: a.options.Token, Logger: a.options.Logger,
 	})
 }
@@ -265,7 +282,8 @@ const (
 	pruneBytes = 50 << 30
 )
 
-// prune removes environments that nobody has used for long, until ctx ends.
+// prune removes environments that nobody has used for long and uploads that their
+// senders have given up, until ctx ends.
 func (a *App) prune(ctx context.Context) {
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
@@ -276,6 +294,9 @@ func (a *App) prune(ctx context.Context) {
 		case <-ticker.C:
 			if _, err := a.envs.Prune(ctx, env.PrunePolicy{MaxAge: pruneAge, MaxBytes: pruneBytes}); err != nil && ctx.Err() == nil {
 				a.options.Logger.ErrorContext(ctx, "prune environments", "error", err)
+			}
+			if err := a.content.Inbox().Sweep(uploadAge); err != nil {
+				a.options.Logger.ErrorContext(ctx, "remove unfinished uploads", "error", err)
 			}
 		}
 	}

@@ -26,8 +26,12 @@ import (
 // worker starts at once, while the store opens and the run is validated; the run
 // is in the store before any user code is touched.
 func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.Observer) (cli.RunResult, error) {
-	ahead := startAhead(ctx, request)
-	defer ahead.discard()
+	starting := make(chan *ahead, 1)
+	go func() { starting <- startAhead(ctx, request) }()
+	// On a new data directory the interpreter is asked who it is while the database is
+	// made.
+	ahead := sync.OnceValue(func() *ahead { return <-starting })
+	defer func() { ahead().discard() }()
 	a, err := s.open(ctx, request.ConnectOptions)
 	if err != nil {
 		return cli.RunResult{}, err
@@ -48,7 +52,7 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	r := &inline{
 		App: a, key: run.Key{Project: accepted.Execution.Project, UID: accepted.Execution.UID}, observer: observer,
-		abort: request.Abort, kill: ctx.Done(), ahead: ahead, standalone: true,
+		abort: request.Abort, kill: ctx.Done(), ahead: ahead(), standalone: true,
 	}
 	if err := r.first(ctx, accepted, request.Detach); err != nil {
 		return cli.RunResult{}, err
@@ -228,9 +232,9 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 
 // execute is the runner, in this process, under a lock that is held.
 func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
-	tail := r.tail(dir.Log())
+	tail := r.tail(dir)
 	output := r.ahead.file()
-	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill}
+	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill, Resolver: r.resolver}
 	if options.Worker != nil {
 		options.Output = output
 	}
@@ -311,11 +315,15 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 
 // tail passes a growing log to the observer until the returned function is
 // called, which passes the rest and returns.
-func (r *inline) tail(path string) func() {
-	file, err := os.Open(path)
+func (r *inline) tail(dir spool.Dir) func() {
+	file, err := os.Open(dir.Log())
 	if err != nil {
 		return func() {}
 	}
+	shown := r.logs.Masker(dir.Log()).Stream(func(text []byte, _ bool) error {
+		r.observer.Log(text)
+		return nil
+	})
 	done := make(chan struct{})
 	var tailing sync.WaitGroup
 	tailing.Go(func() {
@@ -325,7 +333,7 @@ func (r *inline) tail(path string) func() {
 			for {
 				n, err := file.Read(buffer)
 				if n > 0 {
-					r.observer.Log(buffer[:n])
+					_, _ = shown.Write(buffer[:n]) // an observer never fails
 				}
 				if err != nil || n == 0 {
 					return
@@ -340,6 +348,7 @@ func (r *inline) tail(path string) func() {
 				drain()
 			case <-done:
 				drain()
+				_ = shown.Close()
 				return
 			}
 		}

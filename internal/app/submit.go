@@ -1,9 +1,13 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -52,10 +56,62 @@ func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.O
 		NewUID:     func() string { return strings.ReplaceAll(uuid.NewString(), "-", "") },
 		AllowLocal: s.AllowLocal, ClientVersion: s.ClientVersion, PythonVersion: s.PythonVersion, RemoteUser: s.RemoteUser,
 	})
+	if err == nil {
+		// Refused now rather than when the run is about to begin.
+		_, err = a.bundles().Resolve(document.String(functionDoc, "spec", "build", "source"))
+	}
 	if err == nil && document.String(runDoc, "metadata", "labels", "owner") == "" {
 		document.Set(runDoc, owner(), "metadata", "labels", "owner")
 	}
-	return functionDoc, runDoc, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return functionDoc, runDoc, a.takeSecrets(ctx, runDoc)
+}
+
+// takeSecrets moves the values that a task brings along into the store of secrets,
+// and leaves their names in the run: nobody reads a value in a run's document.
+func (a *App) takeSecrets(ctx context.Context, runDoc document.Object) error {
+	for i, item := range document.List(runDoc, "spec", "secret_sources") {
+		source, ok := item.(document.Object)
+		if !ok {
+			return fault.Invalid("task: spec.secret_sources[%d] must be an object {kind, source}, got %s", i, document.TypeName(item))
+		}
+		if document.String(source, "kind") != "inline" {
+			continue
+		}
+		given, ok := source["source"].(document.Object)
+		if text, literal := source["source"].(string); literal {
+			decoded, err := document.DecodeObject([]byte(text))
+			given, ok = decoded, err == nil
+		}
+		if !ok {
+			return fault.Invalid("task: spec.secret_sources[%d] is inline, so its source must be an object of names and values", i)
+		}
+		values, names := make(map[string]string, len(given)), make([]any, 0, len(given))
+		for _, name := range slices.Sorted(maps.Keys(given)) {
+			text, isText := given[name].(string)
+			if !isText {
+				text = string(document.Encode(given[name]))
+			}
+			values[name], names = text, append(names, name)
+		}
+		if err := a.secrets.SetOfRun(ctx, document.String(runDoc, "metadata", "project"), document.String(runDoc, "metadata", "uid"), values); err != nil {
+			return fmt.Errorf("task: spec.secret_sources[%d]: %w", i, err)
+		}
+		source["kind"], source["source"] = "kubernetes", names
+	}
+	return nil
+}
+
+// artifactPath is where the artifacts of a run go when it names no place: the
+// template of its project, else that of the server.
+func (a *App) artifactPath(ctx context.Context, project string) (string, error) {
+	doc, err := a.store.ProjectGet(ctx, project)
+	if err != nil && !fault.Is(err, fault.CodeNotFound) {
+		return "", err
+	}
+	return cmp.Or(document.String(doc, "spec", "artifact_path"), a.options.ArtifactPath), nil
 }
 
 // owner is who a run belongs to when its request does not say: the user of this

@@ -56,7 +56,10 @@ func (s *system) Connect(ctx context.Context, options cli.ConnectOptions) (*cli.
 }
 
 func (s *system) open(ctx context.Context, options cli.ConnectOptions) (*App, error) {
-	return Open(ctx, Options{DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Python: options.Python, Version: s.version()})
+	return Open(ctx, Options{
+		DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Python: options.Python, Version: s.version(),
+		SecretKey: options.SecretKey, SecretFile: options.SecretKeyFile,
+	})
 }
 
 // Serve implements cli.System.
@@ -77,7 +80,7 @@ func (s *system) Serve(ctx context.Context, options cli.ServeOptions, ready func
 	return Serve(ctx, Options{
 		DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Listen: options.Listen, MaxRuns: options.MaxRuns,
 		Python: options.Python, ArtifactPath: options.ArtifactPath, Token: options.Token, Insecure: options.Insecure,
-		Version: s.version(), Logger: slog.New(handler),
+		Version: s.version(), Logger: slog.New(handler), SecretKey: options.SecretKey, SecretFile: options.SecretKeyFile,
 	}, ready)
 }
 
@@ -89,7 +92,9 @@ func (s *system) Exec(ctx context.Context, path string) int {
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
 	dir := spool.Dir{Path: path}
-	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true})
+	artifacts := &artifacts{dataDir: filepath.Dir(filepath.Dir(path))}
+	defer artifacts.close(logger)
+	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true, Resolver: artifacts.resolver})
 	switch {
 	case errors.Is(err, spool.ErrHeld) || fault.Is(err, fault.CodeConflict):
 		logger.Info("nothing to do", "spool", path, "reason", err)
@@ -143,7 +148,23 @@ func (c controller) Submit(ctx context.Context, submission api.Submission) (docu
 	if err != nil {
 		return nil, err
 	}
-	return c.control.Submit(ctx, functionDoc, runDoc)
+	doc, err := c.control.Submit(ctx, functionDoc, runDoc)
+	if err != nil {
+		c.forget(ctx, runDoc)
+	}
+	return doc, err
+}
+
+// forget deletes the secrets of a run that was refused. One whose uid another run
+// has keeps them: they are that run's.
+func (c controller) forget(ctx context.Context, runDoc document.Object) {
+	key := run.Key{Project: document.String(runDoc, "metadata", "project"), UID: document.String(runDoc, "metadata", "uid")}
+	if _, err := c.store.RunGet(ctx, key); !fault.Is(err, fault.CodeNotFound) {
+		return
+	}
+	if err := c.secrets.DeleteOfRun(ctx, key.Project, key.UID); err != nil {
+		c.options.Logger.ErrorContext(ctx, "delete secrets of a refused run", "run", key.UID, "error", err)
+	}
 }
 
 // Abort implements api.Controller. Without a loop it tells the runner itself.
@@ -157,7 +178,10 @@ func (c controller) Abort(ctx context.Context, key run.Key, updates document.Obj
 
 // DeleteRun implements api.Controller.
 func (c controller) DeleteRun(ctx context.Context, project, uid string) error {
-	return c.control.DeleteRun(ctx, project, uid)
+	if err := c.control.DeleteRun(ctx, project, uid); err != nil {
+		return err
+	}
+	return c.secrets.DeleteOfRun(ctx, project, uid)
 }
 
 // DeleteProject implements api.Controller.

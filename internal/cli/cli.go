@@ -81,7 +81,7 @@ func (e *env) execute() int {
 	switch {
 	case status == ExitAborted:
 		fmt.Fprintln(e.Stderr, "millrace: interrupted")
-	case status == ExitUsage:
+	case status == ExitUsage && !errors.As(err, new(troubleError)):
 		fmt.Fprintf(e.Stderr, "millrace: %s\n\n", oneLine(err.Error()))
 		fmt.Fprint(e.Stderr, command.UsageString())
 	default:

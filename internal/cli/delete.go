@@ -12,34 +12,41 @@ import (
 func newDelete(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME...",
-		Short: "Delete functions or runs",
-		Long: `Delete functions or runs: KIND is function or run.
+		Short: "Delete functions, runs or environments",
+		Long: `Delete functions, runs or environments: KIND is function, run or environment.
 
 A function goes with all its versions and tags. A run goes with its log; one that is not over
 is refused ('millrace abort' ends it).
 
-A run is named by its uid, or by at least 4 characters from its beginning.`,
+An environment that a run uses is refused; what was deleted is built again when a run needs it.
+
+A run is named by its uid, an environment by its name, or either by at least 4 characters
+from its beginning.`,
 		Example: `  millrace delete function trainer --project demo
-  millrace delete run 3f2a9c81`,
-		Args: arguments(2, -1, "a KIND (function or run) and at least one NAME"),
+  millrace delete run 3f2a9c81
+  millrace delete environment 5e0c`,
+		Args: arguments(2, -1, "a KIND (function, run or environment) and at least one NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			kind, err := parseKind(args[0])
-			if err != nil || kind != kindFunctions && kind != kindRuns {
-				return usagef("%q cannot be deleted; KIND must be function or run (projects: 'millrace project delete')", args[0])
+			if err != nil || kind != kindFunctions && kind != kindRuns && kind != kindEnvironments {
+				return usagef("%q cannot be deleted; KIND must be function, run or environment (projects: 'millrace project delete')", args[0])
 			}
 			return e.with(func(connection *Connection) error {
 				var errs []error
 				for _, name := range args[1:] {
-					if kind == kindRuns {
-						errs = append(errs, e.deleteRun(connection.Client, name))
-					} else {
-						errs = append(errs, e.deleteFunction(connection.Client, name))
+					remove := e.deleteFunction
+					switch kind {
+					case kindRuns:
+						remove = e.deleteRun
+					case kindEnvironments:
+						remove = e.deleteEnvironment
 					}
+					errs = append(errs, remove(connection.Client, name))
 				}
 				return errors.Join(errs...)
 			})
 		},
-		ValidArgsFunction: e.completeKinds("function", "run"),
+		ValidArgsFunction: e.completeKinds("function", "run", "environment"),
 	}
 	e.addGlobal(cmd)
 	e.addProject(cmd)

@@ -26,6 +26,21 @@ func usagef(format string, args ...any) error {
 	return &usageError{message: fmt.Sprintf(format, args...)}
 }
 
+// troubleError is the error of a command whose status 1 is an answer: it ends with
+// status 2, as diff does.
+type troubleError struct{ error }
+
+func (e troubleError) Unwrap() error { return e.error }
+
+// trouble makes a troubleError of what would end with status 1 and is no answer.
+func trouble(err error) error {
+	var code exitError
+	if err == nil || errors.As(err, &code) || exitStatus(err) != ExitFailed {
+		return err
+	}
+	return troubleError{err}
+}
+
 // exitError ends a command with a status and nothing more to say.
 type exitError int
 
@@ -35,12 +50,15 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e))
 func exitStatus(err error) int {
 	var code exitError
 	var usage *usageError
+	var trouble troubleError
 	switch {
 	case err == nil:
 		return ExitOK
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &usage):
+		return ExitUsage
+	case errors.As(err, &trouble):
 		return ExitUsage
 	case interrupted(err):
 		return ExitAborted

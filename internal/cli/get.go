@@ -22,6 +22,8 @@ const (
 	kindRuns      objectKind = "runs"
 	kindArtifacts objectKind = "artifacts"
 	kindProjects  objectKind = "projects"
+
+	kindEnvironments objectKind = "environments"
 )
 
 // kindWords are the words for each kind; the first is its name.
@@ -30,6 +32,8 @@ var kindWords = map[objectKind][]string{
 	kindRuns:      {"runs", "run"},
 	kindArtifacts: {"artifacts", "artifact", "art"},
 	kindProjects:  {"projects", "project", "proj"},
+
+	kindEnvironments: {"environments", "environment", "envs", "env"},
 }
 
 func parseKind(word string) (objectKind, error) {
@@ -38,7 +42,7 @@ func parseKind(word string) (objectKind, error) {
 			return kind, nil
 		}
 	}
-	return "", usagef("there is no kind %q; it must be functions, runs, artifacts or projects", word)
+	return "", usagef("there is no kind %q; it must be functions, runs, artifacts, projects or environments", word)
 }
 
 // getOptions are the flags of `get`.
@@ -63,8 +67,9 @@ func newGet(e *env) *cobra.Command {
 	var o getOptions
 	cmd := &cobra.Command{
 		Use:   "get KIND [NAME]",
-		Short: "List functions, runs, artifacts or projects, or show one",
-		Long: `List functions, runs, artifacts or projects, or show the one that is named.
+		Short: "List functions, runs, artifacts, projects or environments, or show one",
+		Long: `List functions, runs, artifacts, projects or environments, or show the one that is named.
+Environments are what requirements became: virtual environments, shared by all projects.
 
 A run is named by its uid, at least 4 characters from its beginning, or by its name (the
 latest of that name); a function by [PROJECT/]NAME[:TAG][@HASH]; an artifact by KEY[:TAG].
@@ -75,8 +80,9 @@ no error. On a terminal tables are cut to its width, elsewhere they are not.`,
 		Example: `  millrace get runs --state error --since 24h
   millrace get run 3f2a9c -o yaml
   millrace get functions -A -o json
-  millrace get artifacts --label framework=sklearn`,
-		Args: arguments(1, 2, "a KIND (functions, runs, artifacts, projects) and at most one NAME"),
+  millrace get artifacts --label framework=sklearn
+  millrace get environments -o wide`,
+		Args: arguments(1, 2, "a KIND (functions, runs, artifacts, projects, environments) and at most one NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, err := parseKind(args[0])
 			if err != nil {
@@ -88,7 +94,7 @@ no error. On a terminal tables are cut to its width, elsewhere they are not.`,
 			}
 			return runGet(e, o)
 		},
-		ValidArgsFunction: e.completeKinds("functions", "runs", "artifacts", "projects"),
+		ValidArgsFunction: e.completeKinds("functions", "runs", "artifacts", "projects", "environments"),
 	}
 	e.addGlobal(cmd)
 	e.addProject(cmd)
@@ -185,6 +191,8 @@ func (e *env) one(c *client.Client, o getOptions) (document.Object, error) {
 		return e.storedFunction(c, o.name)
 	case kindProjects:
 		return c.Project(e.soft, o.name)
+	case kindEnvironments:
+		return e.environment(c, o.name)
 	}
 	key, tag, _ := strings.Cut(o.name, ":")
 	if tag == "" {
@@ -236,7 +244,7 @@ func (e *env) getList(c *client.Client, o getOptions) error {
 func (e *env) projectsOf(c *client.Client, o getOptions) ([]string, error) {
 	project, _ := e.project()
 	switch {
-	case o.kind == kindProjects:
+	case o.kind == kindProjects, o.kind == kindEnvironments:
 		return []string{""}, nil
 	case !o.allProjects:
 		return []string{project}, nil
@@ -256,6 +264,9 @@ func (e *env) projectsOf(c *client.Client, o getOptions) ([]string, error) {
 
 // listIn lists the objects of one project.
 func (e *env) listIn(c *client.Client, project string, o getOptions) ([]document.Object, error) {
+	if o.kind == kindEnvironments {
+		return e.environments(c, "", o.limit)
+	}
 	list := c.Projects(e.soft, client.ProjectQuery{Labels: o.labels, State: strings.Join(o.states, "")})
 	switch o.kind {
 	case kindRuns:

@@ -75,6 +75,9 @@ func runImport(e *env, o importOptions) error {
 		if err := c.EnsureProject(e.soft, project); err != nil {
 			return err
 		}
+		if err := e.upload(c, dataDir, f.Doc); err != nil {
+			return err
+		}
 		hash, err := c.StoreFunction(e.soft, project, f.Name(), f.Tag(), true, f.Doc)
 		if err != nil {
 			return err

@@ -25,6 +25,9 @@ func (e *env) runRemote(server string, request *RunRequest, observer Observer) (
 			return RunResult{}, err
 		}
 	}
+	if err := e.upload(c, request.DataDir, request.Function); err != nil {
+		return RunResult{}, err
+	}
 	submission := client.Submission{Task: request.Task, Function: request.Function, AllowLocal: true}
 	if request.Reference != "" {
 		document.Set(submission.Task, request.Reference, "spec", "function")

@@ -17,6 +17,7 @@ type globalOptions struct {
 	server      string
 	dataDir     string
 	databaseURL string
+	secretKey   string // path of the file
 	tokenFile   string
 	project     string
 }
@@ -37,8 +38,8 @@ Environment:
 
 Exit status:
   0    done; of run: the run completed
-  1    the run failed, or what was asked could not be done
-  2    the command line is wrong
+  1    the run failed, or what was asked could not be done; of diff: the two differ
+  2    the command line is wrong; of diff also: there is no answer
   3    no server answers, or it cannot take the request now
   130  the run was aborted, or the command was interrupted`
 
@@ -47,9 +48,10 @@ var commands = []struct {
 	name string
 	make func(*env) *cobra.Command
 }{
-	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort}, {"rerun", newRerun},
-	{"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
-	{"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
+	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
+	{"rerun", newRerun}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
+	{"lineage", newLineage}, {"diff", newDiff}, {"secret", newSecret}, {"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
+	{"artifact", newArtifact},
 }
 
 // newRoot builds the command tree, or of it what the arguments need.
@@ -181,8 +183,22 @@ func (e *env) connectOptions() (ConnectOptions, error) {
 		return ConnectOptions{}, err
 	}
 	return ConnectOptions{
-		DataDir: dir, Token: token, DatabaseURL: cmp.Or(e.global.databaseURL, e.Getenv("MILLRACE_DATABASE_URL")), Python: e.Getenv("MILLRACE_PYTHON"),
+		DataDir: dir, Token: token, SecretKey: e.Getenv("MILLRACE_SECRET_KEY"), SecretKeyFile: e.secretKeyFile(), DatabaseURL: cmp.Or(e.global.databaseURL, e.Getenv("MILLRACE_DATABASE_URL")), Python: e.Getenv("MILLRACE_PYTHON"),
 	}, nil
+}
+
+// secretKeyFile is the file with the keys of secrets, "" for that of the data
+// directory.
+func (e *env) secretKeyFile() string {
+	if file := cmp.Or(e.global.secretKey, e.Getenv("MILLRACE_SECRET_KEY_FILE")); file != "" {
+		return e.path(file)
+	}
+	return ""
+}
+
+// addSecretKey declares --secret-key-file.
+func (e *env) addSecretKey(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&e.global.secretKey, "secret-key-file", "", "file with the key that secrets are encrypted with (MILLRACE_SECRET_KEY_FILE, or the key in MILLRACE_SECRET_KEY; default: secret.key in the data directory)")
 }
 
 // connect opens the way to the API: the server that was named, else what the data

@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/secret"
 )
 
 // runOptions are the flags of `run`.
@@ -28,6 +29,7 @@ type runOptions struct {
 	artifactPath           string
 	timeout, retryDelay    string
 	retries                int
+	secrets                []string
 	seed                   int64
 	cache                  string
 	hyperparams            []string
@@ -88,6 +90,7 @@ func newRun(e *env) *cobra.Command {
 	flags.StringArrayVar(&o.requirementsFiles, "requirements-file", nil, "file with packages to install (may be repeated)")
 	flags.StringVar(&o.artifactPath, "artifact-path", "", "where artifacts are written")
 	flags.StringArrayVar(&o.env, "env", nil, "environment variable NAME=VALUE, or NAME to pass on (may be repeated)")
+	flags.StringArrayVar(&o.secrets, "secret", nil, "secret of the project that the function may read, NAME (may be repeated)")
 	flags.StringArrayVar(&o.limits, "limit", nil, "limit NAME=QUANTITY: cpu, memory, pids, nvidia.com/gpu (may be repeated)")
 	flags.StringVar(&o.image, "image", "", "container image, for where runs are containers")
 	flags.StringVar(&o.python, "python", "", "Python version, such as 3.11, or a path to an interpreter")
@@ -248,6 +251,16 @@ func (e *env) task(o runOptions) (document.Object, error) {
 	}
 	if o.artifactPath != "" {
 		spec["output_path"] = e.inputURL(o.artifactPath)
+	}
+	if len(o.secrets) > 0 {
+		names := make([]any, len(o.secrets))
+		for i, name := range o.secrets {
+			if err := secret.ValidateName(name); err != nil {
+				return nil, err
+			}
+			names[i] = name
+		}
+		spec["secret_sources"] = []any{document.Object{"kind": "kubernetes", "source": names}}
 	}
 	if o.seed >= 0 {
 		spec["seed"] = o.seed

@@ -30,11 +30,13 @@ On loopback the server is open. On any other address it refuses to start without
 				return err
 			}
 			o.DataDir, o.DatabaseURL, o.Token = connect.DataDir, connect.DatabaseURL, connect.Token
+			o.SecretKey, o.SecretKeyFile = connect.SecretKey, connect.SecretKeyFile
 			o.Python = cmp.Or(o.Python, connect.Python)
 			return runServer(e, o)
 		},
 	}
 	e.addDataDir(cmd)
+	e.addSecretKey(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address to serve on, HOST:PORT; port 0 takes a free one")
 	flags.StringVar(&o.Backend, "backend", "local", "where runs execute: local")

@@ -42,6 +42,9 @@ type ConnectOptions struct {
 	DatabaseURL string // "" means SQLite in DataDir
 	Token       string // for the server that runs there; "" sends none
 	Python      string // default interpreter; "" means the first found
+
+	SecretKey     string // keys of secrets; "" means those of SecretKeyFile
+	SecretKeyFile string // "" means secret.key in DataDir
 }
 
 // Connection is an open way to the API. Close it.
@@ -65,6 +68,9 @@ type ServeOptions struct {
 	Insecure     bool   // allow to serve beyond loopback without a token
 	LogLevel     string // debug, info, warn or error; "" means info
 	LogJSON      bool   // log lines are JSON objects
+
+	SecretKey     string // see ConnectOptions
+	SecretKeyFile string
 }
 
 // RunRequest is everything the flags of `millrace run` say. Function and

@@ -109,7 +109,9 @@ type request struct {
 	query      url.Values
 	header     map[string]string
 	body       []byte
-	idempotent bool // may be repeated although it is a POST or PATCH
+	stream     func() (io.ReadCloser, error) // a body that is read as it is sent, instead of body
+	size       int64                         // of stream
+	idempotent bool                          // may be repeated although it is a POST or PATCH
 }
 
 func (r *request) repeatable() bool {
@@ -157,9 +159,19 @@ func (c *Client) once(ctx context.Context, r *request) (*http.Response, error) {
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
 	}
+	if r.stream != nil {
+		stream, err := r.stream()
+		if err != nil {
+			return nil, fault.Invalid("the body of %s %s cannot be read: %w", r.method, target, err)
+		}
+		body = stream // the transport closes it
+	}
 	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
 	if err != nil {
 		return nil, fault.Invalid("the request %s %s cannot be made: %w", r.method, target, err)
+	}
+	if r.stream != nil {
+		req.ContentLength = r.size
 	}
 	req.Header.Set("User-Agent", c.agent)
 	if r.body != nil {

@@ -230,7 +230,7 @@ func TestLoadFolder(t *testing.T) {
 		t.Error(diff)
 	}
 	spec, _ := f.Spec()
-	if spec.Source != bundle.Path || !spec.LoadSourceOnRun || spec.DefaultHandler != "pkg.train.fit" || bundle.Files != len(want) {
+	if spec.Source != bundle.Source() || !spec.LoadSourceOnRun || spec.DefaultHandler != "pkg.train.fit" || bundle.Files != len(want) {
 		t.Errorf("%+v %+v", spec, bundle)
 	}
 	if filepath.Base(bundle.Path) != "sha256-"+bundle.Digest+".tar.gz" {
@@ -283,19 +283,19 @@ func TestLoadFolderKinds(t *testing.T) {
 	t.Parallel()
 	bundles := t.TempDir()
 	f, bundle := load(t, tree(t, map[string]string{"go.mod": "module x\n", "main.go": "package main\n", "main_test.go": "package main_test\n", "lib/a.go": "package lib\n"}), code.Options{Name: "g", BundleDir: bundles})
-	if spec, _ := f.Spec(); spec.Language != function.LanguageGo || spec.Source != bundle.Path || bundle.Files != 4 {
+	if spec, _ := f.Spec(); spec.Language != function.LanguageGo || spec.Source != bundle.Source() || bundle.Files != 4 {
 		t.Errorf("Go: %+v %+v", spec, bundle)
 	}
 	f, bundle = load(t, tree(t, map[string]string{"main.py": "print(1)\n", "lib.py": ""}), code.Options{Name: "p", BundleDir: bundles})
-	if spec, _ := f.Spec(); spec.Command != "main.py" || spec.Source != bundle.Path {
+	if spec, _ := f.Spec(); spec.Command != "main.py" || spec.Source != bundle.Source() {
 		t.Errorf("main.py: %+v", spec)
 	}
 	f, bundle = load(t, tree(t, map[string]string{"pkg/lib.py": ""}), code.Options{Name: "p", BundleDir: bundles})
-	if spec, _ := f.Spec(); spec.Command != "" || spec.DefaultHandler != "" || spec.Source != bundle.Path {
+	if spec, _ := f.Spec(); spec.Command != "" || spec.DefaultHandler != "" || spec.Source != bundle.Source() {
 		t.Errorf("modules: %+v", spec)
 	}
 	f, bundle = load(t, tree(t, map[string]string{"function.yaml": "metadata: {name: n}\nspec: {default_handler: a.f, build: {source: ./}}\n", "a.py": ""}), code.Options{BundleDir: bundles})
-	if spec, _ := f.Spec(); f.Name() != "n" || bundle == nil || spec.Source != bundle.Path {
+	if spec, _ := f.Spec(); f.Name() != "n" || bundle == nil || spec.Source != bundle.Source() {
 		t.Errorf("function.yaml: %+v", spec)
 	}
 	f, bundle = load(t, tree(t, map[string]string{"function.yaml": "metadata: {name: n}\nspec: {image: x}\n"}), code.Options{BundleDir: bundles})

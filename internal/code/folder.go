@@ -80,7 +80,7 @@ func (o Options) attach(ctx context.Context, f *function.Function, ref string) (
 	if err != nil {
 		return nil, err
 	}
-	f.SetSpec(bundle.Path, "build", "source")
+	f.SetSpec(bundle.Source(), "build", "source")
 	f.SetSpec(true, "build", "load_source_on_run")
 	f.SetSpec(originFrom(ref, ref), "build", "code_origin")
 	return bundle, nil

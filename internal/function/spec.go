@@ -12,6 +12,14 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 )
 
+// EnvSecret is one entry of spec.env whose value is a secret (valueFrom.secretKeyRef).
+type EnvSecret struct {
+	Name     string // of the variable
+	Secret   string // secretKeyRef.name: a group of secrets, "" for the project's own
+	Key      string
+	Optional bool // a missing secret is no error
+}
+
 // EnvVar is one entry of spec.env that has a plain value.
 type EnvVar struct{ Name, Value string }
 
@@ -28,6 +36,7 @@ type Spec struct {
 	PythonVersion   string            // our own field python_version, such as "3.11"; "" means any
 	Language        string            // "python", "go", "shell", …; see Function.Language
 	Env             []EnvVar          // entries with valueFrom are left out
+	EnvSecrets      []EnvSecret       // those with valueFrom.secretKeyRef
 	Requests        map[string]string // spec.resources.requests: cpu, memory, nvidia.com/gpu, …
 	Limits          map[string]string
 	Thresholds      map[string]string // spec.state_thresholds; values are durations, see ParseThreshold
@@ -66,6 +75,7 @@ func (f *Function) Spec() (Spec, error) {
 		PythonVersion:  r.scalar("python_version"),
 		Language:       f.Language(),
 		Env:            r.env(),
+		EnvSecrets:     r.envSecrets(),
 		Requests:       r.scalars("resources", "requests"),
 		Limits:         r.scalars("resources", "limits"),
 		Thresholds:     r.scalars("state_thresholds"),
@@ -347,6 +357,28 @@ func (r *reader) env() []EnvVar {
 		} else {
 			out = append(out, variable)
 		}
+	}
+	return out
+}
+
+// envSecrets reads the entries of env that name a secret.
+func (r *reader) envSecrets() []EnvSecret {
+	var out []EnvSecret
+	for i, item := range want[[]any](r, "env") {
+		entry, _ := item.(document.Object)
+		ref := document.Map(entry, "valueFrom", "secretKeyRef")
+		if ref == nil {
+			ref = document.Map(entry, "value_from", "secret_key_ref")
+		}
+		if ref == nil {
+			continue
+		}
+		found := EnvSecret{Name: document.String(entry, "name"), Secret: document.String(ref, "name"), Key: document.String(ref, "key"), Optional: document.Bool(ref, "optional")}
+		if found.Key == "" {
+			r.fail([]string{fmt.Sprintf("env[%d]", i)}, "(%s) needs valueFrom.secretKeyRef.key: the name of the secret", cut(found.Name))
+			return nil
+		}
+		out = append(out, found)
 	}
 	return out
 }

@@ -75,3 +75,7 @@ func (u URI) String() string {
 
 // DB is String with the db:// prefix.
 func (u URI) DB() string { return SchemeDB + u.String() }
+
+// SchemeBundle is the prefix of a spec.build.source that refers to a bundle of code
+// by its digest, wherever it is kept: millrace+bundle://sha256-<hex>.
+const SchemeBundle = "millrace+bundle://"

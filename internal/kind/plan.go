@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/provenance"
+	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/spool"
 )
 
@@ -23,13 +24,14 @@ type Plan struct {
 	Mode          spool.Mode
 	File          string            // code file: relative to the spool when in Files, else a path on this machine
 	Files         map[string][]byte // files to put into the spool
-	Bundle        string            // tar.gz with a folder of code
+	Bundle        string            // folder of code: path of a tar.gz, or a source of function.SchemeBundle
 	Folder        string            // folder on this machine that holds the code
 	Handler       string
 	Command       []string // argv of a program, or the arguments of a Python file
 	Go            bool     // the code is a Go main package, to be built first
 	Path          []string // appended to sys.path
 	Env           []string
+	Secrets       []Secret // those that the function or the task names
 	Workdir       string
 	PythonVersion string   // "" for any
 	Requirements  []string // to be installed, as pip takes them
@@ -43,6 +45,13 @@ type Plan struct {
 	Variable      bool                     // the environment has values that come from elsewhere
 	Retries       int
 	RetryDelay    time.Duration
+}
+
+// Secret is a secret that an execution gets in its environment.
+type Secret struct {
+	Variable string
+	Name     string
+	Required bool // the execution can not begin without it
 }
 
 // defaultGrace is the time between asking a process to end and killing it.
@@ -103,6 +112,7 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	for _, env := range spec.Env {
 		p.Env = append(p.Env, env.Name+"="+env.Value)
 	}
+	p.Secrets = secrets(spec, run)
 	if document.Bool(run, "spec", "verbose") || document.Bool(f.Doc, "verbose") {
 		p.Env = append(p.Env, "MLRUN_LOG_LEVEL=DEBUG")
 	}
@@ -114,6 +124,34 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	}
 	return p, p.times(f, spec, run)
 }
+
+// secrets are those that the function's environment and the task's sources name.
+func secrets(spec function.Spec, run document.Object) []Secret {
+	var out []Secret
+	for _, entry := range spec.EnvSecrets {
+		name := entry.Key
+		if entry.Secret != "" && !strings.HasPrefix(entry.Secret, ProjectSecrets) {
+			name = entry.Secret + "." + name
+		}
+		out = append(out, Secret{Variable: entry.Name, Name: name, Required: !entry.Optional})
+	}
+	for _, item := range document.List(run, "spec", "secret_sources") {
+		source, _ := item.(document.Object)
+		if document.String(source, "kind") != "kubernetes" {
+			continue
+		}
+		for _, item := range document.List(source, "source") {
+			if name, ok := item.(string); ok {
+				out = append(out, Secret{Variable: secret.Variable(name), Name: name})
+			}
+		}
+	}
+	return out
+}
+
+// ProjectSecrets begins the name by which clients mean the secrets of a project;
+// any other name is a group of secrets, called <group>.<key>.
+const ProjectSecrets = "mlrun-project-secrets"
 
 func split(list string) []string {
 	return slices.DeleteFunc(strings.Split(list, ":"), func(s string) bool { return s == "" })
@@ -234,6 +272,8 @@ const CodeFile = "\x00codefile"
 func (p *Plan) source(source string) error {
 	switch {
 	case source == "" || source == "." || source == "./":
+	case strings.HasPrefix(source, function.SchemeBundle):
+		p.Bundle = source
 	case strings.Contains(source, "://"):
 		return fault.Invalid("spec.build.source %q is fetched from elsewhere, which this server does not do yet; use a folder or an archive on this machine", source)
 	case strings.HasSuffix(source, ".tar.gz"):

@@ -50,7 +50,12 @@ func python(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("these tests need python3: %v", err)
 	}
-	return path
+	// What is found may be a script that starts the interpreter, with children of its own.
+	out, err := exec.Command(path, "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		t.Fatalf("ask %s for its executable: %v", path, err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // start runs a command inside g; its output can be read line by line.

@@ -41,8 +41,8 @@ const (
 	RoleCache    = "cache" // has its results from the run
 )
 
-// FunctionID, RunID, ArtifactID, DataID and ContentID are the ids of nodes. A
-// function without a hash is named by its tag.
+// FunctionID is the id of a version of a function; one without a hash is named by
+// its tag.
 func FunctionID(project, name, hash, tag string) string {
 	id := string(Function) + ":" + project + "/" + name
 	switch {

@@ -117,6 +117,7 @@ func (l *Logs) Read(ctx context.Context, project, uid string, attempt int, offse
 		if size == 0 {
 			break
 		}
+		masker := l.Masker(path) // before the file: afterwards it may be the masked one already
 		file, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -141,7 +142,11 @@ func (l *Logs) Read(ctx context.Context, project, uid string, attempt int, offse
 			size -= n
 		}
 		section.files = append(section.files, file)
-		section.parts = append(section.parts, io.NewSectionReader(file, offset, n))
+		if masker != nil {
+			section.parts = append(section.parts, masker.Reader(file, info.Size(), offset, n))
+		} else {
+			section.parts = append(section.parts, io.NewSectionReader(file, offset, n))
+		}
 		offset = 0
 	}
 	section.Reader = io.MultiReader(section.parts...)

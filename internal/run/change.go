@@ -75,6 +75,7 @@ func Replace(old, body document.Object, key Key, now time.Time) (document.Object
 	}
 	delete(status, "artifacts")
 	redactNotifications(doc)
+	redactSecrets(doc)
 	return doc, settle(old, doc, now)
 }
 
@@ -122,6 +123,7 @@ func Update(old, updates document.Object, now time.Time) (document.Object, error
 	}
 	delete(status, "artifacts")
 	redactNotifications(doc)
+	redactSecrets(doc)
 	return doc, settle(old, doc, now)
 }
 
@@ -330,6 +332,24 @@ func redactNotifications(doc document.Object) {
 		}
 		for key := range secrets {
 			secrets[key] = "REDACTED"
+		}
+	}
+}
+
+// redactSecrets hides the values of secrets that a client put into the document of
+// a run which it executes itself.
+func redactSecrets(doc document.Object) {
+	for _, item := range document.List(doc, "spec", "secret_sources") {
+		source, _ := item.(document.Object)
+		if document.String(source, "kind") != "inline" {
+			continue
+		}
+		values, ok := source["source"].(document.Object)
+		if !ok {
+			source["source"] = "REDACTED"
+		}
+		for key := range values {
+			values[key] = "REDACTED"
 		}
 	}
 }

@@ -21,11 +21,14 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/code"
+	"github.com/millrace/millrace/internal/datachannel"
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/limits"
+	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/worker"
 )
@@ -42,6 +45,8 @@ type Options struct {
 	// Kill, when it is closed, ends the wait for a process that was asked to end:
 	// it is killed. nil never is.
 	Kill <-chan struct{}
+	// Resolver returns what finds artifacts for an execution; nil refuses their URLs.
+	Resolver func(launch spool.Launch) datastore.Resolver
 	// Sync makes the journal and the log durable against a loss of power at the end.
 	Sync bool
 }
@@ -72,8 +77,14 @@ func RunHeld(ctx context.Context, dir spool.Dir, options Options) (spool.Outcome
 		return spool.Outcome{}, err
 	}
 	defer journal.Close()
-	r := &runner{Options: options, dir: dir, launch: launch, journal: journal}
+	r := &runner{Options: options, dir: dir, launch: launch, journal: journal, masker: Masker(launch)}
 	outcome := r.execute(ctx)
+	outcome.Error = r.masker.String(outcome.Error)
+	if len(launch.Secrets) > 0 {
+		if err := Hide(dir); err != nil { // whoever settles the execution tries again
+			r.Logger.Error("hide secrets", "execution", launch.Execution, "error", err)
+		}
+	}
 	if err := dir.Note("clean", "1"); err != nil {
 		r.Logger.Error("note clean", "error", err)
 	}
@@ -92,11 +103,13 @@ type runner struct {
 	launch  spool.Launch
 	journal *spool.Journal
 	group   *limits.Group
-	outputs []output // artifacts whose content nobody has named yet
+	masker  *secret.Masker
+	outputs []output             // artifacts whose content nobody has named yet
+	data    *datachannel.Channel // nil until it is open
 }
 
 func (r *runner) write(t string, body document.Object) error {
-	if err := r.journal.Append(t, body); err != nil {
+	if err := r.journal.Append(t, r.masker.Object(body)); err != nil {
 		return err
 	}
 	if r.Observe != nil {
@@ -127,6 +140,14 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 		return failed("environment", err)
 	}
 	defer lease.Close() //nolint:errcheck // it ends with this process in any case
+	if err := r.openData(); err != nil {
+		return failed("start", err)
+	}
+	defer func() {
+		if err := r.data.Close(); err != nil {
+			r.Logger.Error("close data channel", "execution", r.launch.Execution, "error", err)
+		}
+	}()
 	process, call, err := r.start(ctx, output)
 	if err != nil {
 		return failed("start", err)
@@ -317,10 +338,13 @@ func (r *runner) environment() []string {
 	if config := document.Encode(r.launch.Run); len(config) < maxVariable {
 		env = append(env, "MLRUN_EXEC_CONFIG="+string(config))
 	}
+	if r.data != nil {
+		env = append(env, r.data.Environment())
+	}
 	if len(r.launch.GPUs) > 0 {
 		env = append(env, "CUDA_VISIBLE_DEVICES="+strings.Join(r.launch.GPUs, ","))
 	}
-	return append(env, r.launch.Env...)
+	return append(append(env, r.launch.Env...), r.launch.Secrets...)
 }
 
 func (r *runner) metaFile() string { return filepath.Join(r.dir.Path, "meta.json") }

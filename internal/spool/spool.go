@@ -41,30 +41,33 @@ const (
 // Launch says everything that a runner needs to know. It is written once and
 // holds environment values, so its file is readable by its owner only.
 type Launch struct {
-	Execution  string          `json:"execution"` // <uid>-<attempt>
-	Project    string          `json:"project"`
-	UID        string          `json:"uid"`
-	Name       string          `json:"name"`
-	Attempt    int             `json:"attempt"`
-	Mode       Mode            `json:"mode"`
-	Python     string          `json:"python,omitempty"`      // interpreter
-	VirtualEnv string          `json:"virtual_env,omitempty"` // folder of the environment that Python belongs to
-	Runtime    string          `json:"runtime,omitempty"`     // folder of the embedded Python runtime
-	File       string          `json:"file,omitempty"`        // code file, relative to the spool or absolute
-	Folder     string          `json:"folder,omitempty"`      // code folder: extracted bundle or directory, first on sys.path
-	Bundle     string          `json:"bundle,omitempty"`      // tar.gz to extract into Folder before anything else
-	Handler    string          `json:"handler,omitempty"`
-	Command    []string        `json:"command,omitempty"` // argv, for ModeCommand; argv after the file for ModeMain
-	GoBuild    bool            `json:"go_build,omitempty"`
-	Env        []string        `json:"env,omitempty"`  // KEY=VALUE on top of the runner's own environment
-	Path       []string        `json:"path,omitempty"` // appended to sys.path
-	Workdir    string          `json:"workdir,omitempty"`
-	Run        document.Object `json:"-"` // the run document at launch; in run.json, where NaN can be written
-	Limits     Limits          `json:"limits"`
-	GPUs       []string        `json:"gpus,omitempty"`
-	Grace      time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
-	LogLimit   int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
-	Timeout    time.Duration   `json:"timeout"`   // of the execution; 0: none
+	Execution  string   `json:"execution"` // <uid>-<attempt>
+	Project    string   `json:"project"`
+	UID        string   `json:"uid"`
+	Name       string   `json:"name"`
+	Attempt    int      `json:"attempt"`
+	Mode       Mode     `json:"mode"`
+	Python     string   `json:"python,omitempty"`      // interpreter
+	VirtualEnv string   `json:"virtual_env,omitempty"` // folder of the environment that Python belongs to
+	Runtime    string   `json:"runtime,omitempty"`     // folder of the embedded Python runtime
+	File       string   `json:"file,omitempty"`        // code file, relative to the spool or absolute
+	Folder     string   `json:"folder,omitempty"`      // code folder: extracted bundle or directory, first on sys.path
+	Bundle     string   `json:"bundle,omitempty"`      // tar.gz to extract into Folder before anything else
+	Handler    string   `json:"handler,omitempty"`
+	Command    []string `json:"command,omitempty"` // argv, for ModeCommand; argv after the file for ModeMain
+	GoBuild    bool     `json:"go_build,omitempty"`
+	Env        []string `json:"env,omitempty"` // KEY=VALUE on top of the runner's own environment
+	// Secrets are variables like Env whose values are masked wherever they would be
+	// read. They are gone from the file once the execution is over (Forget).
+	Secrets  []string        `json:"secrets,omitempty"`
+	Path     []string        `json:"path,omitempty"` // appended to sys.path
+	Workdir  string          `json:"workdir,omitempty"`
+	Run      document.Object `json:"-"` // the run document at launch; in run.json, where NaN can be written
+	Limits   Limits          `json:"limits"`
+	GPUs     []string        `json:"gpus,omitempty"`
+	Grace    time.Duration   `json:"grace"`     // between SIGTERM and SIGKILL at an abort
+	LogLimit int64           `json:"log_limit"` // bytes of log after which the run is ended; 0: none
+	Timeout  time.Duration   `json:"timeout"`   // of the execution; 0: none
 	// Provenance is what the run's status.provenance begins with.
 	Provenance json.RawMessage `json:"provenance,omitempty"`
 	// Standalone says that no server follows this execution: whoever runs it brings
@@ -189,6 +192,30 @@ func (d Dir) Launch() (Launch, error) {
 		return launch, fmt.Errorf("read run of %s: %w", d.Path, err)
 	}
 	return launch, nil
+}
+
+// Forget takes the secrets out of the launch, for good.
+func (d Dir) Forget() error {
+	raw, err := os.ReadFile(d.file("launch.json"))
+	if err != nil {
+		return fmt.Errorf("forget secrets: %w", err)
+	}
+	var launch Launch
+	if err := json.Unmarshal(raw, &launch); err != nil {
+		return fmt.Errorf("forget secrets of %s: %w", d.Path, err)
+	}
+	if len(launch.Secrets) == 0 {
+		return nil
+	}
+	launch.Secrets = nil
+	if raw, err = json.Marshal(launch); err != nil {
+		return fmt.Errorf("forget secrets: %w", err)
+	}
+	temp := d.file(".launch.json")
+	if err := os.WriteFile(temp, raw, 0o600); err != nil {
+		return fmt.Errorf("forget secrets: %w", err)
+	}
+	return os.Rename(temp, d.file("launch.json"))
 }
 
 // Remove deletes the spool with all it holds; a missing one is no error.

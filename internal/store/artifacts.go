@@ -1,8 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/artifact"
@@ -169,6 +172,92 @@ func (s *Store) ArtifactDelete(ctx context.Context, filter ArtifactFilter) (n in
 		return err
 	})
 	return n, err
+}
+
+// ArtifactDeleteData deletes the artifacts that match, one after the other, each
+// together with its content: release is called with each document, and whether
+// another record shares its content, while nobody else can write; its error keeps
+// the record and ends the call. It returns how many were deleted. What a release has done is
+// not undone when the record can not be deleted afterwards; deleting it again is
+// possible then.
+func (s *Store) ArtifactDeleteData(ctx context.Context, filter ArtifactFilter, release func(doc document.Object, shared bool) error) (int, error) {
+	c, err := artifactConditions(s.read.dialect, filter)
+	if err != nil {
+		return 0, err
+	}
+	var ids []int64
+	err = s.read.each(ctx, func(rows *sql.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, `SELECT DISTINCT a.id FROM artifacts a`+tagJoin(filter)+c.where()+` ORDER BY a.id`, c.args...)
+	if err != nil {
+		return 0, wrap(err, "list artifacts to delete")
+	}
+	for n, id := range ids {
+		if err := s.Tx(ctx, func(tx *Tx) error { return tx.artifactRelease(id, release) }); err != nil {
+			return n, err
+		}
+	}
+	return len(ids), nil
+}
+
+// artifactRelease deletes one record, with its content when it was the last one.
+func (tx *Tx) artifactRelease(id int64, release func(doc document.Object, shared bool) error) error {
+	var text []byte
+	found, err := tx.row(tx.ctx, []any{&text}, `SELECT doc FROM artifacts WHERE id = ?`+tx.dialect.lock, id)
+	if err != nil || !found {
+		return wrap(err, "read artifact to delete")
+	}
+	doc, err := decode(text)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.exec(`DELETE FROM artifacts WHERE id = ?`, id); err != nil {
+		return wrap(err, "delete artifact")
+	}
+	shared := false
+	if target := document.String(doc, "spec", "target_path"); target != "" {
+		if shared, err = tx.artifactShared(target); err != nil {
+			return err
+		}
+	}
+	return release(doc, shared)
+}
+
+// artifactShared reports whether a record of any project has its content at
+// target: there itself, or in a folder around it that belongs to a folder artifact
+// or to a model that names the file.
+func (tx *Tx) artifactShared(target string) (bool, error) {
+	target = strings.TrimPrefix(target, "file://")
+	for _, place := range []string{target, "file://" + target} {
+		var one int
+		if found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM artifacts WHERE `+tx.dialect.target()+` LIMIT 1`, place, place); err != nil || found {
+			return found, wrap(err, "look for records that share content")
+		}
+	}
+	name := path.Base(target)
+	for folder := path.Dir(target); folder != "." && folder != "/" && !strings.HasSuffix(folder, ":"); folder = path.Dir(folder) {
+		for _, place := range []string{folder, folder + "/", "file://" + folder, "file://" + folder + "/"} {
+			shared := false
+			err := tx.each(tx.ctx, func(rows *sql.Rows) error {
+				var (
+					kind string
+					text sql.RawBytes
+				)
+				if err := rows.Scan(&kind, &text); err != nil {
+					return err
+				}
+				shared = shared || kind != artifact.KindModel || bytes.Contains(text, []byte(name))
+				return nil
+			}, `SELECT kind, doc FROM artifacts WHERE `+tx.dialect.target(), place, place)
+			if err != nil || shared {
+				return shared, wrap(err, "look for records that share content")
+			}
+		}
+	}
+	return false, nil
 }
 
 // ArtifactDelete is Store.ArtifactDelete in a transaction.

@@ -15,8 +15,9 @@
 // # Transactions
 //
 // Every write goes through Tx. On SQLite one goroutine runs what is waiting and
-// commits it together (see writer); several processes may have the file open and
-// take turns by its write lock (WAL, BEGIN IMMEDIATE, synchronous=FULL). On
+// commits it together (see writer), another one waits for the disk before anybody
+// is told (see walSync); several processes may have the file open and take turns by
+// its write lock (WAL, BEGIN IMMEDIATE, synchronous=NORMAL). On
 // PostgreSQL transactions run side by side at read committed: rows about to be
 // changed are locked when they are read, an advisory lock on the project keeps it
 // from being deleted under a write, and whoever loses a race is run again. So a

@@ -167,6 +167,7 @@ func (v view) docs(ctx context.Context, query string, args ...any) ([]document.O
 // that is asked for, under the name that people know them by.
 var contents = []struct{ name, table string }{
 	{"artifacts", "artifacts"}, {"functions", "functions"}, {"runs", "runs"},
+	{"secrets", "secrets"},
 }
 
 // ProjectContents returns the kinds of things that the project holds, such as
@@ -204,7 +205,9 @@ func (tx *Tx) ProjectDelete(_ context.Context, name string) error {
 	if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id IN (SELECT id FROM runs WHERE project = ?)`, name); err != nil {
 		return wrap(err, "delete what runs of project %s used", clip(name))
 	}
-	for _, table := range []string{"artifact_tags", "artifacts", "run_labels", "runs", "executions", "cache", "function_tags", "functions", "tasks"} {
+	for _, table := range []string{
+		"artifact_tags", "artifacts", "run_labels", "runs", "executions", "cache", "function_tags", "functions", "tasks", "secrets",
+	} {
 		if name == "" {
 			break // the project of global tasks is not a project
 		}

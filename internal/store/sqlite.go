@@ -55,6 +55,11 @@ type sqliteEngine struct {
 }
 
 func openSQLite(ctx context.Context, opts Options) (engine, error) {
+	return openSQLiteWith(ctx, opts, dataSync)
+}
+
+// openSQLiteWith is openSQLite with what makes the WAL durable.
+func openSQLiteWith(ctx context.Context, opts Options, sync func(*os.File) error) (engine, error) {
 	// SQLite would create the file with the default mode; its WAL takes over the
 	// mode of the file.
 	file, err := os.OpenFile(opts.Path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -72,9 +77,9 @@ func openSQLite(ctx context.Context, opts Options) (engine, error) {
 		query := url.Values{"_pragma": append([]string{fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds())}, pragmas...)}
 		return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 	}
-	// FULL: a commit is on the disk when it returns. The checkpoint threshold is
+	// NORMAL: walSync brings commits to the disk. The checkpoint threshold is
 	// larger than the default 1,000 pages so that fewer commits pay for one.
-	write, err := sql.Open("sqlite", dsn("synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)", "cache_size(-16000)"))
+	write, err := sql.Open("sqlite", dsn("synchronous(NORMAL)", "foreign_keys(1)", "temp_store(MEMORY)", "wal_autocheckpoint(8000)", "cache_size(-16000)"))
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -88,7 +93,7 @@ func openSQLite(ctx context.Context, opts Options) (engine, error) {
 	}
 	pool.SetMaxOpenConns(readers)
 	pool.SetMaxIdleConns(readers)
-	return &sqliteEngine{writer: startWriter(write, opts), pool: pool, cache: newStatements(pool)}, nil
+	return &sqliteEngine{writer: startWriter(write, path, sync, opts), pool: pool, cache: newStatements(pool)}, nil
 }
 
 // prepareSQLite checks the schema's version and migrates when it has to.

@@ -129,6 +129,15 @@ type dialect struct {
 	values func([]any) []any
 }
 
+// target is the condition that an artifact's content is at a place, which is given
+// twice; its form lets the database use its index.
+func (d *dialect) target() string {
+	if d.postgres {
+		return `md5(target) = md5(?) AND target = ? AND target <> ''`
+	}
+	return `target = ? AND target = ? AND target <> ''`
+}
+
 // exec runs a statement that writes and returns how many rows it touched.
 func (tx *Tx) exec(query string, args ...any) (int64, error) {
 	result, err := tx.write(query, args)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,7 +43,10 @@ func usesOf(doc document.Object, key run.Key) []use {
 			continue
 		}
 		name, _, _ = strings.Cut(name, ":") // what follows is a type
-		uses = append(uses, use{role: lineage.RoleInput, name: strings.TrimSpace(name), wanted: url})
+		name = strings.TrimSpace(name)
+		if !slices.ContainsFunc(uses, func(u use) bool { return u.role == lineage.RoleInput && u.name == name }) {
+			uses = append(uses, use{role: lineage.RoleInput, name: name, wanted: url})
+		}
 	}
 	provenance := document.Map(doc, "status", "provenance")
 	if len(provenance) == 0 {
@@ -70,12 +74,18 @@ func usesOf(doc document.Object, key run.Key) []use {
 // runUses brings the rows of a run from what old says to what doc says. A row
 // whose wish is the same stays: a tag that moved later changes no history.
 func (tx *Tx) runUses(key run.Key, id int64, old, doc document.Object) error {
-	before := map[[2]string]string{}
+	if old != nil && sameSources(old, doc) {
+		return nil // as in most updates
+	}
+	var before map[[2]string]string
 	if old != nil {
-		for _, u := range usesOf(old, key) {
+		uses := usesOf(old, key)
+		before = make(map[[2]string]string, len(uses))
+		for _, u := range uses {
 			before[[2]string{u.role, u.name}] = u.wanted
 		}
 	}
+	var rows []any
 	for _, u := range usesOf(doc, key) {
 		at := [2]string{u.role, u.name}
 		had, ok := before[at]
@@ -90,10 +100,14 @@ func (tx *Tx) runUses(key run.Key, id int64, old, doc document.Object) error {
 			}
 			u.used = used
 		}
-		if _, err := tx.exec(`INSERT INTO run_uses (run_id, role, name, wanted, used) VALUES (?, ?, ?, ?, ?) ON CONFLICT (run_id, role, name) DO UPDATE SET wanted = excluded.wanted, used = excluded.used`,
-			id, u.role, u.name, u.wanted, u.used); err != nil {
+		rows = append(rows, id, u.role, u.name, u.wanted, u.used)
+	}
+	for len(rows) > 0 {
+		n := min(len(rows)/5, maxUseRows)
+		if _, err := tx.exec(`INSERT INTO run_uses (run_id, role, name, wanted, used) VALUES `+strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?), ", n), ", ")+` ON CONFLICT (run_id, role, name) DO UPDATE SET wanted = excluded.wanted, used = excluded.used`, rows[:5*n]...); err != nil {
 			return wrap(err, "note what run %s uses", key)
 		}
+		rows = rows[5*n:]
 	}
 	for at := range before {
 		if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id = ? AND role = ? AND name = ?`, id, at[0], at[1]); err != nil {
@@ -101,6 +115,33 @@ func (tx *Tx) runUses(key run.Key, id int64, old, doc document.Object) error {
 		}
 	}
 	return nil
+}
+
+// maxUseRows bounds the rows of one statement, and so how many different ones
+// there are.
+const maxUseRows = 16
+
+// sameSources reports, quickly, whether two documents of a run certainly say the
+// same about where it comes from.
+func sameSources(a, b document.Object) bool {
+	if document.String(a, "spec", "function") != document.String(b, "spec", "function") {
+		return false
+	}
+	left, right := document.Map(a, "spec", "inputs"), document.Map(b, "spec", "inputs")
+	if len(left) != len(right) || len(document.Map(a, "status", "provenance")) != len(document.Map(b, "status", "provenance")) {
+		return false
+	}
+	for name, value := range left {
+		text, ok := value.(string)
+		other, ok2 := right[name].(string)
+		if !ok || !ok2 || text != other {
+			return false
+		}
+	}
+	if len(document.Map(a, "status", "provenance")) == 0 {
+		return true
+	}
+	return string(document.Canonical(document.Map(a, "status", "provenance"))) == string(document.Canonical(document.Map(b, "status", "provenance")))
 }
 
 // resolveInput returns the node that an input's URL means now: the version of an

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -24,16 +25,19 @@ var errClosed = fault.Unavailable("the store is closed")
 
 // writer is the one goroutine that writes to a SQLite file. It runs the
 // transactions that are waiting one after the other in a single database
-// transaction and commits them together: one wait for the disk for all.
+// transaction and commits them together. walSync waits for the disk and tells
+// them, while the next batch is executed.
 //
 // A transaction that fails before it wrote anything is simply left out. One that
 // fails after that, or a failing commit, undoes the whole batch, and each
 // transaction is then run again by itself, so that one cannot hurt another.
-// Nobody is told anything before the commit that decides it.
+// Nobody is told anything before the commit that decides it is durable.
 //
 // The queue is bounded (maxBatch); when it is full, callers wait in do.
 type writer struct {
 	db     *sql.DB // one connection
+	path   string  // of the WAL file
+	disk   *walSync
 	log    *slog.Logger
 	clock  func() time.Time
 	queue  chan *write
@@ -44,6 +48,7 @@ type writer struct {
 	// Owned by the goroutine.
 	conn  *sql.Conn
 	cache *statements
+	wal   *os.File // open as long as conn
 }
 
 // write is one transaction on its way. state decides who has it: the caller, who
@@ -63,9 +68,11 @@ const (
 	abandoned
 )
 
-func startWriter(db *sql.DB, opts Options) *writer {
+// startWriter starts the writer of the SQLite file at path, which makes the WAL
+// durable by sync.
+func startWriter(db *sql.DB, path string, sync func(*os.File) error, opts Options) *writer {
 	w := &writer{
-		db: db, log: opts.Logger, clock: opts.Clock,
+		db: db, path: path + "-wal", disk: startWALSync(sync), log: opts.Logger, clock: opts.Clock,
 		queue: make(chan *write, maxBatch), quit: make(chan struct{}), closed: make(chan struct{}),
 	}
 	go w.loop()
@@ -117,6 +124,7 @@ func (w *writer) stop() error {
 
 func (w *writer) loop() {
 	defer close(w.closed)
+	defer w.disk.stop()
 	defer w.disconnect()
 	for {
 		select {
@@ -179,6 +187,9 @@ func (w *writer) batch(first *write) {
 		} else if err := w.exec("COMMIT"); err != nil {
 			clean = false
 			w.log.Warn("a commit failed; its transactions are tried one by one", "transactions", len(ops), "error", err)
+		} else {
+			w.disk.add(w.wal, ops)
+			return
 		}
 	}
 	if !clean {
@@ -186,6 +197,7 @@ func (w *writer) batch(first *write) {
 		for _, op := range ops {
 			w.alone(op)
 		}
+		return
 	}
 	for _, op := range ops {
 		close(op.done)
@@ -194,17 +206,18 @@ func (w *writer) batch(first *write) {
 
 // alone runs op in a transaction of its own.
 func (w *writer) alone(op *write) {
-	if op.err = w.begin(); op.err != nil {
-		return
-	}
-	w.run(op, map[string]bool{})
-	if op.err == nil && op.wrote {
-		if op.err = w.exec("COMMIT"); op.err == nil {
-			return
+	if op.err = w.begin(); op.err == nil {
+		w.run(op, map[string]bool{})
+		if op.err == nil && op.wrote {
+			if op.err = w.exec("COMMIT"); op.err == nil {
+				w.disk.add(w.wal, []*write{op})
+				return
+			}
+			op.err = fmt.Errorf("commit: %w", op.err)
 		}
-		op.err = fmt.Errorf("commit: %w", op.err)
+		w.rollback()
 	}
-	w.rollback()
+	close(op.done)
 }
 
 // run calls op's function. The context it works under is not the caller's: a
@@ -225,6 +238,9 @@ func (w *writer) run(op *write, known map[string]bool) {
 
 // begin takes the write lock of the file.
 func (w *writer) begin() error {
+	if err := w.disk.err(); err != nil {
+		return err
+	}
 	if w.conn == nil {
 		conn, err := w.db.Conn(context.Background())
 		if err != nil {
@@ -239,6 +255,12 @@ func (w *writer) begin() error {
 	if err != nil {
 		w.disconnect()
 		return fmt.Errorf("begin: %w", err)
+	}
+	if w.wal == nil { // it is there for certain once a transaction has begun
+		if w.wal, err = os.OpenFile(w.path, os.O_RDWR, 0); err != nil {
+			w.disconnect()
+			return fmt.Errorf("open database: %w", err)
+		}
 	}
 	return nil
 }
@@ -260,7 +282,12 @@ func (w *writer) disconnect() {
 	if w.conn == nil {
 		return
 	}
-	err := w.cache.close()
+	var err error
+	if w.wal != nil {
+		w.disk.wait()
+		err = w.wal.Close()
+	}
+	err = errors.Join(err, w.cache.close())
 	// The driver's word for a broken connection keeps the pool from handing it out
 	// again; Raw closes it and returns that word.
 	if raw := w.conn.Raw(func(any) error { return driver.ErrBadConn }); !errors.Is(raw, driver.ErrBadConn) {
@@ -269,5 +296,5 @@ func (w *writer) disconnect() {
 	if err != nil {
 		w.log.Warn("close a database connection", "error", err)
 	}
-	w.conn, w.cache = nil, nil
+	w.conn, w.cache, w.wal = nil, nil, nil
 }

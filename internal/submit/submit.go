@@ -261,9 +261,7 @@ func (e *enricher) paths() error {
 	}
 	output = first(output, document.String(e.in.Project, "spec", "artifact_path"), e.in.ArtifactPath)
 	uid := document.String(e.run, "metadata", "uid")
-	output = strings.NewReplacer(
-		"{{run.uid}}", uid, "{{project}}", e.projectName, "{{run.project}}", e.projectName, "{{run.user}}", e.owner,
-	).Replace(output)
+	output = ArtifactPath(output, e.projectName, uid, e.owner)
 	if strings.Contains(output, "{{") {
 		return fault.Invalid("task: spec.output_path %.200q has a template other than {{run.uid}}, {{project}}, {{run.project}} and {{run.user}}", output)
 	}
@@ -279,6 +277,13 @@ func (e *enricher) paths() error {
 		document.Set(e.run, true, "spec", "scrape_metrics")
 	}
 	return nil
+}
+
+// ArtifactPath fills the templates of an artifact path.
+func ArtifactPath(template, project, uid, owner string) string {
+	return strings.NewReplacer(
+		"{{run.uid}}", uid, "{{project}}", project, "{{run.project}}", project, "{{run.user}}", owner,
+	).Replace(template)
 }
 
 // thresholds overlays the defaults with the function's and the task's.

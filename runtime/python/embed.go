@@ -6,5 +6,5 @@ import "embed"
 
 // FS holds boot.py, which starts a worker, and the package millrace.
 //
-//go:embed boot.py millrace/*.py
+//go:embed boot.py millrace/*.py millrace/facade/*.py
 var FS embed.FS

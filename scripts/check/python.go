@@ -10,7 +10,10 @@ import (
 	"github.com/millrace/millrace/test/pyenv"
 )
 
-const bridgeTests = "runtime/python/tests/test_mlrun.py"
+const testFolder = "runtime/python/tests/"
+
+// bridgeTests need the package, or the libraries that come with it.
+var bridgeTests = []string{testFolder + "test_mlrun.py", testFolder + "test_packing.py"}
 
 // bridges are the environments for the tests of the runtime beside the MLRun
 // package; the releases are those of test/sdk.
@@ -37,8 +40,8 @@ func (c *check) python() {
 			c.skip(what, "it cannot be installed: "+err.Error())
 			continue
 		}
-		cmd := c.command(bin, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", bridgeTests)
-		cmd.Env = append(cmd.Env, "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH="+filepath.Dir(bridgeTests))
+		cmd := c.command(bin, append([]string{"-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"}, bridgeTests...)...)
+		cmd.Env = append(cmd.Env, "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH="+filepath.Dir(testFolder))
 		out, err := cmd.CombinedOutput()
 		n := pytestCounts(string(out))
 		c.total.add(counts{passed: n.passed, failed: n.failed})

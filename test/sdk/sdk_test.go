@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,13 +28,24 @@ func TestMain(m *testing.M) { harness.Main(m) }
 type release struct {
 	version string
 	pythons []string
-	// extra holds back dependencies whose newest release the pinned one cannot use.
+	// extra are packages that the flows use besides, and dependencies whose newest
+	// release the pinned one cannot use.
 	extra []string
+	// hub are the libraries that the functions in flows/hub use, at versions it accepts.
+	hub []string
+}
+
+// science are the libraries of a function's environment without the package.
+var science = []string{
+	"pandas==2.1.4", "numpy==1.26.4", "scikit-learn==1.5.2", "plotly==5.24.1", "pyarrow==17.0.0", "cloudpickle==2.2.1",
 }
 
 var releases = []release{
-	{version: "1.12.1", pythons: []string{"3.11"}},
-	{version: "1.7.2", pythons: []string{"3.9", "3.10", "3.11"}},
+	{version: "1.12.1", pythons: []string{"3.11"}, extra: []string{"matplotlib==3.9.2", "plotly==5.24.1"}, hub: science},
+	{
+		version: "1.7.2", pythons: []string{"3.9", "3.10", "3.11"}, extra: []string{"matplotlib==3.9.2", "plotly==5.24.1"},
+		hub: []string{"scikit-learn==1.5.2", "plotly==5.24.1"},
+	},
 }
 
 // flows are the modules in flows/. Those with inside execute code that imports
@@ -48,8 +60,10 @@ var flows = []struct {
 	{module: "flow_local_runs"},
 	{module: "flow_remote_jobs"},
 	{module: "flow_lists"},
+	{module: "flow_artifact_records"},
 	{module: "flow_same_objects"},
 	{module: "flow_inside", inside: true},
+	{module: "flow_artifacts", inside: true},
 }
 
 const (
@@ -77,7 +91,23 @@ func TestSDK(t *testing.T) {
 	}
 }
 
-// install returns the Python of an environment with the release. Only a machine
+// TestHub runs functions of the public style by a server whose interpreter has
+// the package and by one whose interpreter has not, and compares.
+func TestHub(t *testing.T) {
+	bare := install(t, release{pythons: []string{"3.11"}, extra: science})
+	facade := harness.StartServer(t, "--python", bare)
+	for _, r := range releases {
+		t.Run(r.version, func(t *testing.T) {
+			t.Parallel()
+			r.extra = append(r.extra, r.hub...)
+			python := install(t, r)
+			run(t, python, "flow_hub", harness.StartServer(t, "--python", python), "MILLRACE_FACADE_URL="+facade.URL)
+		})
+	}
+}
+
+// install returns the Python of an environment with the release, or with its
+// extra packages alone if it has no version. Only a machine
 // without a package index, or without a fitting interpreter, may skip.
 func install(t *testing.T, r release) string {
 	t.Helper()
@@ -87,7 +117,11 @@ func install(t *testing.T, r release) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), installTime)
 	defer cancel()
-	bin, err := pyenv.Venv(ctx, python, append([]string{"mlrun==" + r.version}, r.extra...)...)
+	packages := slices.Clone(r.extra)
+	if r.version != "" {
+		packages = append([]string{"mlrun==" + r.version}, packages...)
+	}
+	bin, err := pyenv.Venv(ctx, python, packages...)
 	if err == nil {
 		return bin
 	}
@@ -106,7 +140,7 @@ type record struct {
 }
 
 // run executes one flow module and turns each of its tests into a subtest.
-func run(t *testing.T, python, module string, server *harness.Server) {
+func run(t *testing.T, python, module string, server *harness.Server, env ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), flowTime)
 	defer cancel()
 	reports, reporter, err := os.Pipe()
@@ -120,6 +154,7 @@ func run(t *testing.T, python, module string, server *harness.Server) {
 	cmd.Env = append(os.Environ(),
 		"MILLRACE_URL="+server.URL, "MILLRACE_BINARY="+harness.Binary(t), "MILLRACE_DATA_DIR="+filepath.Join(work, "data"),
 		"HOME="+work, "PYTHONDONTWRITEBYTECODE=1", "MLRUN_DBPATH=")
+	cmd.Env = append(cmd.Env, env...)
 	cmd.ExtraFiles = []*os.File{reporter}
 	cmd.WaitDelay = 10 * time.Second
 	var output bytes.Buffer

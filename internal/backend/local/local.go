@@ -167,6 +167,9 @@ func (b *Backend) Clean(id string) {
 			}
 		}
 	}
+	if err := runner.Hide(dir); err != nil {
+		b.logger.Error("hide secrets", "execution", id, "error", err)
+	}
 	if dir.Noted("clean") == "" { // its runner did not get to say that nothing is left
 		if _, err := limits.KillTagged(ctx, runner.ExecutionVariable, id); err != nil {
 			b.logger.Error("clean processes", "execution", id, "error", err)

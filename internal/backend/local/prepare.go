@@ -15,6 +15,7 @@ import (
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
+	"github.com/millrace/millrace/internal/submit"
 )
 
 // Functions reads function versions.
@@ -35,6 +36,12 @@ type Environments interface {
 	Locked(digest string) ([]string, error)
 }
 
+// Secrets are the secrets of projects.
+type Secrets interface {
+	// ResolveForRun returns the values of those of the names that there are.
+	ResolveForRun(ctx context.Context, project, uid string, names []string) (map[string]string, error)
+}
+
 // Preparer makes executions ready for this machine. All fields are required.
 type Preparer struct {
 	Functions    Functions
@@ -43,9 +50,12 @@ type Preparer struct {
 	Runtime      string // folder of the unpacked Python runtime
 	ServerURL    string // what executions see as MLRUN_DBPATH; "" without a server
 	Token        string // credentials for calls back to the server; "" for none
+	Secrets      Secrets
 	LogLimit     int64  // bytes; 0 for no limit
 	Version      string // of this program, for the record of what made a run
 	Prelude      func(execution string) string
+	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
+	Bundles      func(source string) (path string, err error)                           // where the code of a plan's Bundle is
 	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
@@ -84,12 +94,26 @@ func (p *Preparer) say(execution string, step control.Step) {
 
 // Launch completes a plan with what it needs of this machine.
 func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Plan, run document.Object, progress func(control.Step)) (launch spool.Launch, err error) {
+	if plan.Bundle != "" {
+		path, err := p.Bundles(plan.Bundle)
+		if err != nil {
+			return spool.Launch{}, err
+		}
+		here := *plan
+		here.Bundle, plan = path, &here
+	}
 	launch = spool.Launch{
 		Execution: e.ID, Project: e.Project, UID: e.UID, Name: document.String(run, "metadata", "name"), Attempt: e.Attempt,
 		Mode: plan.Mode, Runtime: p.Runtime, File: plan.File, Folder: plan.Folder, Bundle: plan.Bundle, Handler: plan.Handler,
 		Command: plan.Command, Env: p.callback(plan.Env), Path: plan.Path, Workdir: plan.Workdir, Run: run, Limits: plan.Limits,
 		GPUs: make([]string, plan.GPUs), Grace: plan.Grace, LogLimit: p.LogLimit,
 		Timeout: plan.Thresholds["executing"],
+	}
+	if err := p.addressing(ctx, &launch); err != nil {
+		return launch, err
+	}
+	if err := p.secrets(ctx, &launch, plan.Secrets); err != nil {
+		return launch, err
 	}
 	if e.Attempt > 1 {
 		document.Set(run, e.Attempt-1, "status", "retry_count")
@@ -162,14 +186,45 @@ func (p *Preparer) callback(own []string) []string {
 	return append(out, own...)
 }
 
-// CheckFolder refuses a code folder that is not there, before a run is accepted.
-func CheckFolder(plan *kind.Plan) error {
-	for _, path := range []string{plan.Folder, plan.Bundle} {
-		if path == "" {
-			continue
+// HashPaths is the variable that makes the content of artifacts go to a path made
+// of its own hash.
+const HashPaths = "MLRUN_ARTIFACTS__GENERATE_TARGET_PATH_FROM_ARTIFACT_HASH"
+
+// addressing has artifacts below the default path addressed by their content, so
+// that no later run overwrites them. Below a path that was named for the run they
+// have readable names.
+func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
+	template, err := p.ArtifactPath(ctx, launch.Project)
+	if err != nil {
+		return err
+	}
+	def := submit.ArtifactPath(template, launch.Project, launch.UID, document.String(launch.Run, "metadata", "labels", "owner"))
+	if strings.TrimRight(document.String(launch.Run, "spec", "output_path"), "/") == strings.TrimRight(def, "/") {
+		launch.Env = append([]string{HashPaths + "=true"}, launch.Env...)
+	}
+	return nil
+}
+
+// secrets gives the execution the secrets that it names.
+func (p *Preparer) secrets(ctx context.Context, launch *spool.Launch, wanted []kind.Secret) error {
+	if len(wanted) == 0 {
+		return nil
+	}
+	names := make([]string, len(wanted))
+	for i, one := range wanted {
+		names[i] = one.Name
+	}
+	values, err := p.Secrets.ResolveForRun(ctx, launch.Project, launch.UID, names)
+	if err != nil {
+		return err
+	}
+	for _, one := range wanted {
+		value, ok := values[one.Name]
+		if !ok && one.Required {
+			return fault.Precondition("the function takes its variable %s from the secret %s, which project %s does not have; run: millrace secret set %s --project %s", one.Variable, one.Name, launch.Project, one.Name, launch.Project)
 		}
-		if _, err := os.Stat(path); err != nil {
-			return fault.Invalid("spec.build.source %q is not on this machine; give a folder or an archive that the server can read", path)
+		if ok {
+			launch.Secrets = append(launch.Secrets, one.Variable+"="+value)
 		}
 	}
 	return nil

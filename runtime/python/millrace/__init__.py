@@ -1,8 +1,8 @@
 """Millrace beside your code: the run's context, its inputs and its outputs.
 
-Public names: Context (also as MLClientCtx), DataItem, Artifact, get_context,
-get_or_create_ctx. A handler gets its context as the argument `context`; a
-script calls get_context().
+Public names: Context (also as MLClientCtx), DataItem, the kinds of artifacts,
+get_context, get_or_create_ctx, get_dataitem, get_model, update_model. A handler
+gets its context as the argument `context`; a script calls get_context().
 """
 
 from __future__ import annotations
@@ -11,13 +11,53 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from millrace._artifacts import Artifact
+    from millrace._artifacts import Artifact, DirArtifact
     from millrace._context import Context, MLClientCtx
     from millrace._data import DataItem
+    from millrace._datasets import DatasetArtifact, TableArtifact
+    from millrace._documents import DocumentArtifact, DocumentLoaderSpec
+    from millrace._models import Feature, ModelArtifact, get_model
+    from millrace._plots import ChartArtifact, PlotArtifact, PlotlyArtifact
 
-__all__ = ["Artifact", "Context", "DataItem", "MLClientCtx", "get_context", "get_or_create_ctx"]
+__all__ = [
+    "Artifact",
+    "ChartArtifact",
+    "Context",
+    "DataItem",
+    "DatasetArtifact",
+    "DirArtifact",
+    "DocumentArtifact",
+    "DocumentLoaderSpec",
+    "Feature",
+    "MLClientCtx",
+    "ModelArtifact",
+    "PlotArtifact",
+    "PlotlyArtifact",
+    "TableArtifact",
+    "get_context",
+    "get_dataitem",
+    "get_model",
+    "get_or_create_ctx",
+    "update_model",
+]
 
-_HOMES = {"Context": "_context", "MLClientCtx": "_context", "DataItem": "_data", "Artifact": "_artifacts"}
+_HOMES = {
+    "Context": "_context",
+    "MLClientCtx": "_context",
+    "DataItem": "_data",
+    "Artifact": "_artifacts",
+    "DirArtifact": "_artifacts",
+    "ChartArtifact": "_plots",
+    "PlotArtifact": "_plots",
+    "PlotlyArtifact": "_plots",
+    "DatasetArtifact": "_datasets",
+    "TableArtifact": "_datasets",
+    "DocumentArtifact": "_documents",
+    "DocumentLoaderSpec": "_documents",
+    "Feature": "_models",
+    "ModelArtifact": "_models",
+    "get_model": "_models",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -41,3 +81,15 @@ def get_context(name: str = "") -> Context:
 def get_or_create_ctx(name: str, **_options: Any) -> Context:
     """Do what get_context does, under the name that MLRun scripts use; further arguments are ignored."""
     return get_context(name)
+
+
+def get_dataitem(url: str, **_options: Any) -> DataItem:
+    """Return the data at a URL; stores get their credentials from the run, further arguments are ignored."""
+    from millrace import _data
+
+    return _data.DataItem("", url)
+
+
+def update_model(model_artifact: Any, *arguments: Any, **options: Any) -> Artifact:
+    """Add to what is recorded about a model, in the run of this process."""
+    return get_context().update_model(model_artifact, *arguments, **options)

@@ -1,122 +1,274 @@
-"""Artifacts that are plain files or folders."""
+"""Artifacts: the document of one, and how it is logged."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
+
+from millrace import _content
+from millrace._content import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from millrace._context import MLClientCtx
+    from millrace._data import DataItem
 
 _INLINE_LIMIT = 16 << 20
-_CHUNK = 1 << 20
+_LISTED_FILES = 1000  # of a folder, in its document
+_HASH_MODE = "MLRUN_ARTIFACTS__GENERATE_TARGET_PATH_FROM_ARTIFACT_HASH"
+
+
+class Part:
+    """metadata, spec or status of an artifact: its attributes under the names that MLRun code uses."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        object.__setattr__(self, "_artifact", artifact)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "_artifact"), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_artifact"), name, value)
 
 
 class Artifact:
-    """One logged artifact; to_dict() is its document. Give one to log_artifact to set more than its key."""
+    """One artifact; to_dict() is its document. Give one to log_artifact to set more than its key.
+
+    All fields are attributes; metadata, spec and status are views of the same.
+    """
 
     kind = "artifact"
+    prefix = "artifacts"  # of its store:// URI
+    fields: tuple[str, ...] = ()  # of spec, besides those of every artifact
+    facts: tuple[str, ...] = ()  # of status
+    collections_of: dict[str, Callable[[], Any]] = {}  # fields that are never None
 
     def __init__(
         self,
         key: str = "",
         body: Any = None,
-        *,
         viewer: str | None = None,
         is_inline: bool = False,
         format: str | None = None,
+        size: int | None = None,
         target_path: str = "",
+        project: str = "",
+        *,
         description: str | None = None,
         src_path: str | None = None,
     ) -> None:
-        self.key = key
+        self.key = key or ""
         self.body = body
         self.description = description
         self.viewer = viewer
         self.is_inline = is_inline
         self.format = format
-        self.target_path = target_path
+        self.size = size
+        self.target_path = target_path or ""
         self.src_path = src_path
-        self.project = ""
-        self.db_key = ""
+        self.project = project or ""
+        self.db_key: str = ""
         self.tree = ""
         self.iter = 0
         self.tag = ""
         self.labels: dict[str, str] = {}
         self.hash: str | None = None
-        self.size: int | None = None
+        self.digest: str | None = None
+        self.extra_data: dict[str, Any] = {}
+        self.unpackaging_instructions: dict[str, Any] | None = None
         self.producer: dict[str, Any] = {}
         self.sources: list[dict[str, str]] = []
+        self.license = ""
+        self.uid = ""
         self.created = ""
+        self.state = "created"
+        for name in self.fields + self.facts:
+            if not hasattr(self, name):
+                setattr(self, name, None)
+
+    @property
+    def metadata(self) -> Part:
+        """The fields of the document's metadata."""
+        return Part(self)
+
+    spec = status = metadata
 
     @property
     def uri(self) -> str:
         """The store:// URI."""
-        uri = "store://artifacts/%s/%s" % (self.project, self.db_key or self.key)
+        uri = "store://%s/%s/%s" % (self.prefix, self.project, self.db_key or self.key)
         if self.iter:
             uri += "#%d" % self.iter
         if self.tag:
             uri += ":" + self.tag
         return "%s@%s" % (uri, self.tree) if self.tree else uri
 
+    def get_store_url(self, with_tag: bool = True, project: str | None = None) -> str:
+        """Return the store:// URI."""
+        return self.uri
+
     def get_target_path(self) -> str:
         """Return where the content is."""
         return self.target_path
 
     def get_body(self) -> Any:
-        """Return the content that was given."""
+        """Return the content that was given, in the form in which it is stored."""
         return self.body
 
-    def to_dataitem(self) -> Any:
+    def to_dataitem(self) -> DataItem:
         """Return the content as a DataItem."""
         from millrace._data import DataItem
 
         return DataItem(self.key, self.target_path)
 
+    # -- what kinds do in their own way
+
+    def prepare(self) -> None:
+        """Refuse what cannot be logged."""
+        body = self.body
+        if body is not None and not isinstance(body, (str, bytes, bytearray, memoryview)):
+            raise TypeError(
+                "the body of the artifact %r is of type %s; give text or bytes, or a file as local_path"
+                % (self.key, type(body).__name__)
+            )
+
+    def suffix(self, source: str | None) -> str:
+        """Return what the name of the stored file ends with."""
+        if source:
+            name = source.partition("?")[0].rpartition("/")[2]
+            extension = name.lstrip(".").partition(".")[2]
+            if extension:
+                return "." + extension
+        return "." + self.format if self.format else ""
+
+    def store(self, source: str | None, place: Place | None) -> None:
+        """Put the content in its place (None: it stays where it is); set target_path, size, hash and digest."""
+        body = self.get_body()
+        if body is not None:
+            data = body.encode() if isinstance(body, str) else bytes(body)
+            if self.is_inline and len(data) > _INLINE_LIMIT:
+                raise ValueError(
+                    "the artifact %r has %d bytes, more than the 16 MiB of an inline one" % (self.key, len(data))
+                )
+            if place is None:
+                meter = _content.Meter()
+                meter.update(data)
+                self.note(meter.written(self.target_path))
+            else:
+                self.note(_content.put(data, place))
+        elif source and os.path.isfile(source):
+            self.note(_content.put_file(source, place) if place else _content.measure(source), move=place is not None)
+        elif source and place is not None:
+            raise ValueError(
+                "the artifact %r is a file, but %s is a folder; log a folder by its key or as DirArtifact"
+                % (self.key, source)
+            )
+        elif self.target_path and "://" not in self.target_path and os.path.isfile(self.target_path):
+            self.note(_content.measure(self.target_path))
+
+    def note(self, written: _content.Written, move: bool = True) -> None:
+        """Take over what is known about the content."""
+        self.size, self.hash, self.digest = written.size, written.sha1, written.digest
+        if move:
+            self.target_path = written.target
+
+    # -- the document
+
     def to_dict(self) -> dict[str, Any]:
         """Return the document."""
-        metadata: dict[str, Any] = {
-            "key": self.key,
-            "project": self.project,
-            "iter": self.iter,
-            "tree": self.tree,
-            "created": self.created,
-            "updated": self.created,
+        metadata: dict[str, Any] = {"key": self.key, "project": self.project, "iter": self.iter, "tree": self.tree}
+        if self.created:
+            metadata.update(created=self.created, updated=self.created)
+        spec: dict[str, Any] = {
+            "target_path": self.target_path,
+            "db_key": self.db_key,
+            "producer": self.producer,
+            "license": self.license,
         }
-        spec: dict[str, Any] = {"target_path": self.target_path, "db_key": self.db_key, "producer": self.producer}
-        for part, name, value in (
-            (metadata, "description", self.description),
-            (metadata, "hash", self.hash),
-            (metadata, "tag", self.tag),
-            (metadata, "labels", dict(self.labels)),
-            (spec, "src_path", self.src_path),
-            (spec, "viewer", self.viewer),
-            (spec, "format", self.format),
-            (spec, "sources", list(self.sources)),
+        status: dict[str, Any] = {"state": self.state}
+        for part, names in (
+            (metadata, ("description", "hash", "tag", "labels", "uid")),
+            (spec, ("src_path", "viewer", "unpackaging_instructions", "extra_data", "sources", *self.fields)),
+            (status, self.facts),
         ):
-            if value:
-                part[name] = value
+            for name in names:
+                value = getattr(self, name)
+                # An empty text of a field is kept, as the SDK does; other empty ones say nothing.
+                if value is None or value == {} or value == [] or (part is metadata and value == ""):
+                    continue
+                part[name] = _document(value)
+        if self.format or (self.format is not None and self.kind == "dataset"):
+            spec["format"] = self.format
         if self.size is not None:
             spec["size"] = self.size
         if self.is_inline and self.body is not None:
             spec["inline"] = self.body if isinstance(self.body, str) else bytes(self.body).decode("utf-8", "replace")
-        return {
-            "kind": self.kind,
-            "metadata": metadata,
-            "spec": spec,
-            "status": {"state": "created"},
-            "project": self.project,
-        }
+        return {"kind": self.kind, "metadata": metadata, "spec": spec, "status": status, "project": self.project}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Artifact:
+        """Return the artifact that a document describes; fields that are not known here are dropped."""
+        kind = document.get("kind") or ""
+        artifact = cls.__new__(cls if cls is not Artifact else kinds(kind))
+        Artifact.__init__(artifact)
+        for name, empty in artifact.collections_of.items():
+            setattr(artifact, name, empty())
+        parts: list[dict[str, Any]] = [document.get(name) or {} for name in ("metadata", "spec", "status")]
+        for part in parts:
+            for name, value in part.items():
+                if name == "inline":
+                    artifact.is_inline, artifact.body = True, value
+                elif name in artifact.__dict__ and value is not None:
+                    setattr(artifact, name, value)
+        artifact.project = artifact.project or document.get("project") or ""
+        return artifact
 
 
 class DirArtifact(Artifact):
-    """A folder."""
+    """A folder with all that is below it; extra_data is the list of its files."""
 
     kind = "dir"
+
+    def suffix(self, source: str | None) -> str:
+        """Return the slash of folders."""
+        return "/"
+
+    def store(self, source: str | None, place: Place | None) -> None:
+        """Copy the folder."""
+        source = source or (self.target_path if "://" not in self.target_path else None)
+        if not source or not os.path.isdir(source):
+            if place is not None:
+                raise NotADirectoryError("the artifact %r: %s is not a folder" % (self.key, source or "nothing"))
+            return
+        written, names = _content.put_tree(source, place or Place(source))
+        self.size = written.size
+        if place is not None:
+            self.target_path = written.target
+        below = self.target_path or source
+        self.extra_data = {name: os.path.join(below, name) for name in names[:_LISTED_FILES]}
+
+
+_KINDS = {
+    "plot": ("_plots", "PlotArtifact"),
+    "plotly": ("_plots", "PlotlyArtifact"),
+    "table": ("_datasets", "TableArtifact"),
+    "dataset": ("_datasets", "DatasetArtifact"),
+    "model": ("_models", "ModelArtifact"),
+    "document": ("_documents", "DocumentArtifact"),
+}
+
+
+def kinds(kind: str) -> type[Artifact]:
+    """Return the class of a kind; that of plain files for one that is not known."""
+    if kind == "dir":
+        return DirArtifact
+    if kind not in _KINDS:
+        return Artifact
+    stem, name = _KINDS[kind]
+    found: type[Artifact] = getattr(__import__("millrace." + stem, fromlist=(name,)), name)
+    return found
 
 
 def log(
@@ -134,62 +286,69 @@ def log(
     format: str | None = None,
     db_key: str | bool | None = None,
     description: str | None = None,
-    is_inline: bool = False,
+    is_inline: bool | None = None,
+    extra_data: dict[str, Any] | None = None,
 ) -> Artifact:
     """Put the content of an artifact in its place and return what describes it.
 
     item is the key or an Artifact. The content is body (text or bytes), else the
-    file or folder local_path. It goes to target_path if that is given, else to
-    <artifact_path>/<run name>/<iteration>/<key><suffix>; an artifact_path that
+    file or folder local_path. It goes to target_path if that is given; else, where
+    runs store content by its hash, to <artifact_path>/<SHA-1><suffix>; else to
+    <artifact_path>/<run name>/<iteration>/<key><suffix>. An artifact_path that
     begins with "+/" extends the run's. upload=False records without copying.
     """
     source = local_path or src_path or (item.src_path if isinstance(item, Artifact) else None)
-    source = _without_scheme(os.fspath(source)) if source else None
+    source = without_scheme(os.fspath(source)) if source else None
     artifact = _artifact(item, source)
     artifact.body = artifact.body if body is None else body
     artifact.viewer = viewer or artifact.viewer
     artifact.format = format or artifact.format
     artifact.description = description or artifact.description
-    artifact.is_inline = is_inline or artifact.is_inline
-    _check_name("key", artifact.key)
+    artifact.is_inline = artifact.is_inline if is_inline is None else is_inline
+    if extra_data:
+        artifact.extra_data = dict(artifact.extra_data, **extra_data)
+    check_name("key", artifact.key)
     if tag:
-        _check_name("tag", tag)
-    if artifact.body is not None and not isinstance(artifact.body, (str, bytes, bytearray, memoryview)):
-        raise TypeError(
-            "the body of the artifact %r is of type %s; give text or bytes, or a file as local_path"
-            % (artifact.key, type(artifact.body).__name__)
-        )
+        check_name("tag", tag)
     remote = source is not None and "://" in source
-    target_path = _without_scheme(target_path or artifact.target_path)
-    if artifact.body is None and source and not remote and not target_path and not os.path.exists(source):
+    target_path = without_scheme(target_path or artifact.target_path)
+    # Models and data sets have other sources of content than a file.
+    needed = artifact.body is None and not target_path and artifact.kind not in ("model", "dataset")
+    if needed and source and not remote and not os.path.exists(source):
         raise FileNotFoundError("the artifact %r: the file %s does not exist" % (artifact.key, source))
+    if artifact.kind != "model":
+        artifact.src_path = source if source and not remote else None
+    artifact.prepare()
     _identify(artifact, context, tag, labels, db_key)
 
-    extension = _suffix(source, artifact)
+    extension = artifact.suffix(source)
+    place: Place | None = None
     if target_path:
         if not os.path.isabs(target_path) and "://" not in target_path:
             raise ValueError(
                 "the target_path of the artifact %r is relative (%s); give an absolute one"
                 % (artifact.key, target_path)
             )
-        upload = bool(upload)
-    elif remote:
+        target_path = fill(target_path, context)
+        if artifact.kind in ("dir", "model"):
+            target_path = target_path.rstrip("/") + "/"
+        place = Place(target_path) if upload else None
+    elif remote and artifact.kind != "model":
         if upload:
             raise ValueError("the artifact %r is at %s already; leave out upload=True" % (artifact.key, source))
-        target_path, upload = str(source), False
-    elif artifact.is_inline or upload is False:
-        upload = False
-    else:
-        upload = True
-        folder = _folder(context, artifact_path)
-        target_path = "%s/%s/%d/%s%s" % (folder, context.name or "run", artifact.iter, artifact.key, extension)
-    artifact.target_path = _fill(target_path, context)
-    artifact.src_path = source if source and not remote else None
-    if not artifact.format and artifact.kind != "dir":
-        artifact.format = extension.rpartition(".")[2] or None
-    if not artifact.viewer and artifact.format in ("html", "htm"):
+        target_path = fill(str(source), context)
+    elif not artifact.is_inline and upload is not False:
+        folder = fill(_folder(context, artifact_path), context)
+        if os.environ.get(_HASH_MODE, "").lower() in ("1", "true", "yes"):
+            place = Place(folder=folder, suffix=extension)
+        else:
+            name = "%s/%s/%d/%s%s" % (folder, context.name or "run", artifact.iter, artifact.key, extension)
+            place = Place(name)
+            target_path = name
+    artifact.target_path = target_path
+    if artifact.viewer is None and (artifact.format in ("html", "htm") or extension in (".html", ".htm")):
         artifact.viewer = "web-app"
-    _store(artifact, source if not remote else None, upload)
+    artifact.store(source if not remote else None, place)
     return artifact
 
 
@@ -201,12 +360,18 @@ def _artifact(item: Any, source: str | None) -> Artifact:
     raise TypeError("log_artifact takes a key or an Artifact, not %s" % type(item).__name__)
 
 
-def _check_name(what: str, name: str) -> None:
+def check_name(what: str, name: str) -> None:
+    """Refuse a key or tag that is not a name."""
     ends = bool(name) and name.isascii() and name[0].isalnum() and name[-1].isalnum()
-    short = what != "tag" or len(name) <= 63
-    if not ends or not short or not all(char.isalnum() or char in "-_." for char in name):
+    if not ends or not all(char.isalnum() or char in "-_." for char in name):
         raise ValueError(
-            "the artifact's %s %r is not valid: use letters, digits and, inside, '-', '_' and '.'" % (what, name)
+            "the artifact's %s %r is not valid: use letters, digits and, inside, '-', '_' and '.'" % (what, name[:100])
+        )
+    limit = 63 if what == "tag" else 200
+    if len(name) > limit:
+        raise ValueError(
+            "the artifact's %s %r is not valid: it has %d characters, more than %d"
+            % (what, name[:50] + "…", len(name), limit)
         )
 
 
@@ -217,35 +382,28 @@ def _identify(
     labels: dict[str, Any] | None,
     db_key: str | bool | None,
 ) -> None:
-    from datetime import datetime, timezone
-
     artifact.project = context.project
     artifact.iter = context.iteration
     artifact.tree = context.tag
     artifact.tag = tag
-    artifact.labels = {str(key): str(value) for key, value in (labels or {}).items()}
+    if labels is not None:
+        artifact.labels = {str(key): str(value) for key, value in labels.items()}
     artifact.producer = context.get_meta()
     artifact.sources = [{"name": key, "path": str(url)} for key, url in context.inputs.items()]
     if db_key is False:
         artifact.db_key = ""
     elif isinstance(db_key, str) and db_key:
-        _check_name("key", db_key)
+        check_name("key", db_key)
         artifact.db_key = db_key
     else:
         artifact.db_key = "%s_%s" % (context.name, artifact.key) if context.name else artifact.key
+    for key, value in artifact.extra_data.items():
+        if isinstance(value, Artifact):
+            artifact.extra_data[key] = value.target_path
+    from datetime import datetime, timezone
+
     now = datetime.now(timezone.utc)
     artifact.created = now.strftime("%Y-%m-%d %H:%M:%S.%f+00:00")
-
-
-def _suffix(source: str | None, artifact: Artifact) -> str:
-    if artifact.kind == "dir":
-        return "/"
-    if source:
-        name = source.partition("?")[0].rpartition("/")[2]
-        extension = name.lstrip(".").partition(".")[2]
-        if extension:
-            return "." + extension
-    return "." + artifact.format if artifact.format else ""
 
 
 def _folder(context: MLClientCtx, artifact_path: str | None) -> str:
@@ -254,11 +412,12 @@ def _folder(context: MLClientCtx, artifact_path: str | None) -> str:
         folder = folder.rstrip("/") + artifact_path[1:]
     elif artifact_path:
         folder = artifact_path
-    folder = _without_scheme(folder)
+    folder = without_scheme(folder)
     return folder.rstrip("/") if "://" in folder else os.path.abspath(folder)
 
 
-def _fill(path: str, context: MLClientCtx) -> str:
+def fill(path: str, context: MLClientCtx) -> str:
+    """Replace the templates of a path."""
     uid = context.uid if not context.iteration else context.uid.rpartition("-")[0]
     for token, value in (
         ("{{run.uid}}", uid),
@@ -270,95 +429,30 @@ def _fill(path: str, context: MLClientCtx) -> str:
     return path
 
 
-def _without_scheme(path: str) -> str:
+def without_scheme(path: str) -> str:
+    """Return a file:// URL as path, others as they are."""
     return path[len("file://") :] if path.startswith("file://") else path
 
 
-def _store(artifact: Artifact, source: str | None, upload: bool) -> None:
-    """Write what has to be written; set hash and size."""
-    body, target = artifact.body, artifact.target_path
-    if upload and "://" in target:
-        raise ValueError(
-            "the artifact %r would go to %s; the built-in runtime writes files only, add mlrun to the function's "
-            "requirements and import it for other stores" % (artifact.key, target)
+def _document(value: Any) -> Any:
+    """Return value as documents hold it: keys are text, and what JSON has no form for is its text."""
+    if isinstance(value, dict):
+        return {str(key): _document(item) for key, item in value.items() if item is not ...}
+    if isinstance(value, (list, tuple)):
+        return [_document(item) for item in value]
+    if isinstance(value, Artifact):
+        return value.target_path
+    if hasattr(value, "to_dict") and not isinstance(value, type):
+        return _document(value.to_dict())
+    if hasattr(value, "tolist"):
+        return _document(value.tolist())
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        raise TypeError(
+            "bytes cannot be part of an artifact's document; give a path, or for a model's extra_data log the model"
         )
-    if body is not None:
-        data = body.encode() if isinstance(body, str) else bytes(body)
-        if artifact.is_inline and len(data) > _INLINE_LIMIT:
-            raise ValueError(
-                "the artifact %r has %d bytes, more than the 16 MiB of an inline one" % (artifact.key, len(data))
-            )
-        artifact.size, artifact.hash = len(data), hashlib.sha1(data, usedforsecurity=False).hexdigest()
-        if upload:
-            _write(target, data)
-    elif artifact.kind == "dir":
-        if upload and source:
-            _copy_tree(source, target)
-        artifact.size = sum(os.path.getsize(path) for path in _files(source or target))
-    elif source and os.path.isfile(source):
-        artifact.size, artifact.hash = _copy(source, target if upload else "")
-    elif target and "://" not in target and os.path.isfile(target):
-        artifact.size, artifact.hash = _copy(target, "")
-
-
-def _write(target: str, data: bytes) -> None:
-    temporary = _beside(target)
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, target)
-    except BaseException:
-        _remove(temporary)
-        raise
-
-
-def _copy(source: str, target: str) -> tuple[int, str]:
-    """Copy source to target, unless that is "" or the same file; return size and hash."""
-    digest, size = hashlib.sha1(usedforsecurity=False), 0
-    copy = bool(target) and not (os.path.exists(target) and os.path.samefile(source, target))
-    temporary = _beside(target) if copy else os.devnull
-    try:
-        with open(source, "rb") as reader, open(temporary, "wb") as writer:
-            for chunk in iter(lambda: reader.read(_CHUNK), b""):
-                digest.update(chunk)
-                size += len(chunk)
-                writer.write(chunk)
-        if copy:
-            os.replace(temporary, target)
-    except BaseException:
-        if copy:
-            _remove(temporary)
-        raise
-    return size, digest.hexdigest()
-
-
-def _copy_tree(source: str, target: str) -> None:
-    target = target.rstrip("/")
-    if os.path.exists(target) and os.path.samefile(source, target):
-        return
-    temporary = _beside(target)
-    try:
-        shutil.copytree(source, temporary)
-        if os.path.exists(target):
-            shutil.rmtree(target)
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _files(folder: str) -> list[str]:
-    return [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names]
-
-
-def _beside(target: str) -> str:
-    folder, name = os.path.split(target)
-    os.makedirs(folder, exist_ok=True)
-    return os.path.join(folder, ".%s.%d.part" % (name, os.getpid()))
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+    for base in (bool, int, float, str):
+        if isinstance(value, base):
+            return base(value)  # of a subclass
+    return str(value)

@@ -18,14 +18,14 @@ _METHOD = type((lambda _: None).__get__(1))
 class Parameter:
     """One parameter of a handler."""
 
-    __slots__ = ("annotated", "is_context", "kind", "name", "required", "string_default")
+    __slots__ = ("annotation", "is_context", "kind", "name", "required", "string_default")
 
     def __init__(self, name: str, kind: int) -> None:
         self.name = name
         self.kind = kind
         self.required = kind in (POSITIONAL, NORMAL, KEYWORD)
         self.string_default = False
-        self.annotated = False
+        self.annotation: Any = None
         self.is_context = name == "context"
 
 
@@ -37,18 +37,24 @@ class Binder:
         self.parameters = parameters_of(function, name)
         self.wants_context = any(p.is_context for p in self.parameters)
 
+    def has_types(self, inputs: dict[str, Any], hints: dict[str, str]) -> bool:
+        """Say whether an input has a type: by hints, or by the annotation of its parameter."""
+        return bool(hints) or any(p.annotation is not None and p.name in inputs for p in self.parameters)
+
     def bind(
         self,
         context: Any,
         parameters: dict[str, Any],
         inputs: dict[str, Any],
         get_input: Callable[[str], Any],
+        typed: Callable[[str, Any, Any], Any] | None = None,
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return the positional and keyword arguments of one call.
 
         A parameter wins over an input of the same name; what the handler does
         not take is left out, unless it takes **kwargs. Values are copied one
-        level deep. A missing argument is a UserError that names it.
+        level deep. typed, if given, turns an input into what its parameter's
+        annotation asks for. A missing argument is a UserError that names it.
         """
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
@@ -65,7 +71,8 @@ class Binder:
                         kwargs[key] = shallow(value)
                 for key in inputs:
                     if key not in taken and key not in kwargs:
-                        kwargs[key] = get_input(key)
+                        value = get_input(key)
+                        kwargs[key] = typed(key, value, None) if typed is not None else value
                 continue
             if parameter.is_context:
                 value = context
@@ -73,7 +80,10 @@ class Binder:
                 value = shallow(parameters[name])
             elif name in inputs:
                 value = get_input(name)
-                if parameter.string_default and not parameter.annotated:
+                item = value
+                if typed is not None:
+                    value = typed(name, item, parameter.annotation)
+                if value is item and parameter.string_default and parameter.annotation is None:
                     value = value.local()
             else:
                 if parameter.required:
@@ -165,9 +175,9 @@ def _annotations(function: Any) -> dict[str, Any]:
 
 
 def _annotate(parameter: Parameter, annotation: Any) -> None:
-    parameter.annotated = True
     if parameter.kind in (EXTRA_POSITIONAL, EXTRA_KEYWORD):
         return
+    parameter.annotation = annotation
     name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     if isinstance(name, str) and name.strip("'\" ").rpartition(".")[2] == "MLClientCtx":
         parameter.is_context = True

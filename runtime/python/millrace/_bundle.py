@@ -29,13 +29,14 @@ def build(root: str, target: str) -> "list[tuple[str, str, CodeType]]":
         with open(temporary, "wb") as file:
             file.write(marshal.dumps(modules))
         os.replace(temporary, target)
-        _precompile(folder)
+        _precompile(folder, "millrace.")
+        _precompile(folder + "facade/", "mlrun.")
     except OSError:
         pass
     return modules
 
 
-def _precompile(folder: str) -> None:
+def _precompile(folder: str, package: str) -> None:
     """Cache the bytecode of the modules that are imported later."""
     import os
     from importlib.machinery import SourceFileLoader
@@ -43,8 +44,8 @@ def _precompile(folder: str) -> None:
 
     for entry in os.listdir(folder):
         stem, extension = os.path.splitext(entry)
-        if extension == ".py" and stem not in CORE:
-            loader = SourceFileLoader("millrace." + stem, folder + entry)
+        if extension == ".py" and (stem not in CORE or package == "mlrun."):
+            loader = SourceFileLoader(package + stem, folder + entry)
             stats = loader.path_stats(folder + entry)
             code = compile(loader.get_data(folder + entry), folder + entry, "exec", dont_inherit=True)
             data = _pyc(code, int(stats["mtime"]), stats["size"])

@@ -72,8 +72,12 @@ class MLClientCtx:
         if parameters:
             self._parameters.update(parameters)
         self._inputs: dict[str, str] = {}
+        self._hints: dict[str, str] = {}
         for key, url in (spec.get("inputs") or {}).items() if inputs is None else inputs.items():
-            self._inputs[key.partition(":")[0].strip()] = url
+            name, _, hint = key.partition(":")
+            self._inputs[name.strip()] = url
+            if hint:
+                self._hints[name.strip()] = hint.strip()
         self._labels: dict[str, str] = dict(metadata.get("labels") or {})
         self._annotations: dict[str, str] = dict(metadata.get("annotations") or {})
         self._results: dict[str, Any] = {}
@@ -197,12 +201,30 @@ class MLClientCtx:
             self._update("inputs", {key: self._inputs[key]})
         from millrace._data import DataItem
 
-        item = DataItem(key, self._inputs[key], base=self.in_path)
+        item = DataItem(key, self._inputs[key], self.in_path, self._read)
         self._items[key] = item
         return item
 
+    def _read(self, item: DataItem, size: int | None, digest: str | None) -> None:
+        """Record what an input was when it was read. Files that the run was given are looked at by the host."""
+        if digest is None and item.kind == "file":
+            if item.url_given in ((self._document.get("spec") or {}).get("inputs") or {}).values():
+                return
+            if size is not None and size <= _MEASURED:
+                from millrace import _content
+
+                digest = _content.measure(item.local()).digest
+        facts: dict[str, Any] = {"url": item.artifact_url}
+        if size is not None:
+            facts["size"] = size
+        if digest:
+            facts["digest"] = digest
+        if item.artifact_url != item.url:
+            facts["target"] = item.url
+        self._emit({"t": "provenance", "iter": self._iteration, "inputs": {item.key: facts}})
+
     def get_dataitem(self, url: str, secrets: dict[str, str] | None = None) -> DataItem:
-        """Return the data at url without recording it as an input; secrets are not needed for what is served."""
+        """Return the data at url without recording it as an input; credentials are the run's, not secrets."""
         from millrace._data import DataItem
 
         return DataItem("", url)
@@ -298,31 +320,65 @@ class MLClientCtx:
 
     # -- artifacts
 
-    def log_artifact(self, item: Any, body: Any = None, local_path: str | None = None, **options: Any) -> Artifact:
-        """Write or copy a file under artifact_path and record it; see millrace._artifacts.log."""
+    def log_artifact(self, item: Any, body: Any = None, *arguments: Any, **options: Any) -> Artifact:
+        """Write or copy a file or folder under artifact_path and record it; see millrace._artifacts.log."""
         from millrace import _artifacts
 
-        artifact = _artifacts.log(self, item, body, local_path, **options)
-        self.update_artifact(artifact)
-        return artifact
+        return self.update_artifact(_artifacts.log(self, item, body, *arguments, **options))
 
-    def log_dataset(self, key: str, df: Any = None, **options: Any) -> Any:
-        """Refuse: data sets need the mlrun package."""
-        raise NotImplementedError(_NEEDS_MLRUN % ("log_dataset", key))
+    def log_dataset(self, key: str, df: Any = None, *arguments: Any, **options: Any) -> Artifact:
+        """Write a table and record it with preview, schema and statistics; see millrace._datasets.log."""
+        from millrace import _datasets
 
-    def log_model(self, key: str, body: Any = None, **options: Any) -> Any:
-        """Refuse: models need the mlrun package."""
-        raise NotImplementedError(_NEEDS_MLRUN % ("log_model", key))
+        return self.update_artifact(_datasets.log(self, key, df, *arguments, **options))
+
+    def log_model(self, key: str, body: Any = None, *arguments: Any, **options: Any) -> Artifact:
+        """Write a model and record it with what is known about it; see millrace._models.log."""
+        from millrace import _models
+
+        return self.update_artifact(_models.log(self, key, body, *arguments, **options))
+
+    def log_document(self, key: str = "", *arguments: Any, **options: Any) -> Artifact:
+        """Record a document and its loader; see millrace._documents.log."""
+        from millrace import _documents
+
+        return self.update_artifact(_documents.log(self, key, *arguments, **options))
+
+    def update_model(self, model_artifact: Any, *arguments: Any, **options: Any) -> Artifact:
+        """Add to what is recorded about a model; see millrace._models.update_model."""
+        from millrace import _models
+
+        return _models.update_model(self, model_artifact, *arguments, **options)
+
+    def get_model(self, model_dir: Any, suffix: str = "") -> tuple[str, Artifact | None, dict[str, Any]]:
+        """Return a model's local file, its artifact and its extra data; see millrace._models.get_model."""
+        from millrace import _models
+
+        return _models.get_model(model_dir, suffix)
+
+    def get_store_resource(self, url: str, secrets: dict[str, str] | None = None) -> Any:
+        """Return the artifact that a store:// URI names; a DataItem for other URLs."""
+        item = self.get_dataitem(url, secrets)
+        return item.meta if url.startswith("store://") else item
 
     def get_cached_artifact(self, key: str) -> Artifact:
         """Return an artifact logged by this context; KeyError if there is none."""
         return self._artifacts[key]
 
-    def update_artifact(self, artifact: Artifact) -> None:
+    def update_artifact(self, artifact: Artifact) -> Artifact:
         """Record a changed artifact again; its file stays as it is. Without a db_key it is the run's alone."""
+        if artifact.project and artifact.project != self.project:
+            raise ValueError(
+                "the artifact %r belongs to the project %s; a run of %s records its own project's artifacts only"
+                % (artifact.key, artifact.project, self.project)
+            )
         if artifact.db_key:
-            self._emit({"t": "artifact", "iter": self._iteration, "key": artifact.key, "doc": artifact.to_dict()})
+            record: dict[str, Any] = {"t": "artifact", "iter": self._iteration, "key": artifact.key}
+            if artifact.digest:
+                record.update(digest=artifact.digest, size=artifact.size)
+            self._emit(dict(record, doc=artifact.to_dict()))
         self._artifacts[artifact.key] = artifact
+        return artifact
 
     # -- children
 
@@ -461,11 +517,7 @@ class MLClientCtx:
 Context = MLClientCtx
 
 _MAX_DEPTH = 100
-
-_NEEDS_MLRUN = (
-    "%s(%r) is not available in the built-in runtime yet; add mlrun to the function's requirements "
-    "and import it to use it, or write a file and call log_artifact"
-)
+_MEASURED = 256 << 20  # larger files that only the code named are recorded without a digest
 
 
 def _copy(value: Any) -> Any:

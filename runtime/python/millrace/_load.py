@@ -67,7 +67,12 @@ class Handler:
             parameters = dict(parameters)
             function = self._bound(target, parameters.pop("_init_args", None))
             binder = Binder(function, self.name)
-        args, kwargs = binder.bind(target, parameters, inputs, get_input)
+        typed = None
+        if target is context and inputs and binder.has_types(inputs, context._hints):
+            from millrace import _unpack
+
+            typed = _unpack.for_handler(function, context._hints)
+        args, kwargs = binder.bind(target, parameters, inputs, get_input, typed)
         if target is not context:
             function = _mlrun.wrap(function, context, [*args, *kwargs.values()])
         value = function(*args, **kwargs)

@@ -27,7 +27,7 @@ def context_for(context: MLClientCtx) -> Any:
     global _own, _real
     mlrun = sys.modules.get("mlrun")
     create = getattr(mlrun, "get_or_create_ctx", None)
-    if create is None or not os.environ.get("MLRUN_EXEC_CONFIG"):
+    if create is None or hasattr(mlrun, "__millrace__") or not os.environ.get("MLRUN_EXEC_CONFIG"):
         return None
     if _own is context:
         return _real
@@ -37,6 +37,9 @@ def context_for(context: MLClientCtx) -> Any:
         real = create(context.name, spec=document)
     else:
         real = create(context.name)
+    # Inputs whose keys have a type hint are known to it by their names too.
+    for name, url in context._inputs.items():
+        real.inputs.setdefault(name, url)
     _watch_artifacts(real, context)
     _own, _real = context, real
     return real
@@ -79,15 +82,22 @@ def wrap(function: Callable[..., Any], context: MLClientCtx, bound: list[Any]) -
     returns = spec.get("returns") or None
     annotated = getattr(function, "__annotations__", {})
     parsed = hints or any(name in annotated for name in context._inputs)
+    given = any(value is _real for value in bound)
     if not (returns or parsed) or not mlrun.mlconf.packagers.enabled:
-        return function
+        # A decorator of mlrun's may be inside.
+        return function if given or not hasattr(function, "__wrapped__") else _as_local(function)
     import mlrun.runtimes.local as local
 
     # The public decorator warns in versions that have this one.
     decorator = getattr(local, "mlrun_handler_decorator", None) or mlrun.handler
     wrapped: Callable[..., Any] = decorator(inputs=hints or bool(parsed), outputs=returns)(function)
-    if any(value is _real for value in bound):
-        return wrapped
+    return wrapped if given else _as_local(wrapped)
+
+
+def _as_local(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+    """Make wrapped be called from what looks like mlrun's local runtime."""
+    import mlrun.runtimes.local as local
+
     # mlrun finds the context of a handler that does not take it by looking for a
     # frame of its own local runtime on the stack.
     scope: dict[str, Any] = {"wrapped": wrapped}

@@ -47,6 +47,7 @@ def prepare(runtime_dir: str) -> None:
     global _pending, _last
     _last = sys.path[-1] if sys.path else ""
     sys.path.append(runtime_dir)
+    sys.meta_path.append(LastFinder())
     if not sys.flags.no_site:
         return
     _pending = True
@@ -125,3 +126,15 @@ def _flags() -> Any:
         values[position] = 0
     members["__module__"] = "sys"
     return type("flags", (tuple,), members)(values)
+
+
+class LastFinder:
+    """Finds the built-in `mlrun` once everybody else was asked; see millrace._facade."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Return a spec for mlrun and its modules, None for anything else."""
+        if name != "mlrun" and not name.startswith("mlrun."):
+            return None
+        from millrace import _facade
+
+        return _facade.find(name, self)

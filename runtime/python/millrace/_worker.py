@@ -289,7 +289,7 @@ def _returned(context: _context.MLClientCtx, value: Any, packed: bool) -> dict[s
     if hints and not packed:
         from millrace import _returns
 
-        return _returns.results(value, hints)
+        return _returns.log(context, value, hints)
     return {"return": _values.cast(value)}
 
 

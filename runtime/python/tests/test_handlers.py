@@ -48,10 +48,10 @@ class BindTest(WorkerCase):
         url = {"a": path}
         self.assertEqual(self.bound("a", inputs=url), "{'a': DataItem(%r)}" % path)
         self.assertEqual(self.bound("a=''", inputs=url), "{'a': %r}" % path)
-        self.assertEqual(self.bound("a: str = ''", inputs=url), "{'a': DataItem(%r)}" % path)
+        self.assertEqual(self.bound("a: str = ''", inputs=url), "{'a': %r}" % path)
         self.assertEqual(self.bound("**kw", {"b": 1}, url), "{'kw': {'b': 1, 'a': DataItem(%r)}}" % path)
         self.assertEqual(self.bound("a", {"a": 1}, url), "{'a': 1}")
-        self.assertEqual(self.bound("a", inputs={"a : pandas.DataFrame": path}), "{'a': DataItem(%r)}" % path)
+        self.assertEqual(self.bound("a", inputs={"a : pathlib.Path": path}), "{'a': PosixPath(%r)}" % path)
 
     def test_context(self):
         shown = "return type(%s).__name__"

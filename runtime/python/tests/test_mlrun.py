@@ -55,6 +55,19 @@ class MLRunTest(WorkerCase):
         with open(self.folder + "/meta.json") as file:
             self.assertEqual(json.load(file)["status"]["results"]["kinds"], kinds)
 
+    def test_inputs_are_parsed_by_the_hints_of_the_run(self):
+        csv = self.write("d.csv", "a,b\n1,2\n3,4\n")
+        code = "import mlrun\ndef handler(df, x=1):\n    return [type(df).__module__, int(df['a'].sum())]\n"
+        answer, merged, _, host = self.run_document(code, self.document(inputs={"df : pandas.DataFrame": csv}))
+        self.assertEqual(answer["state"], "completed", host.log())
+        self.assertEqual(merged["results"], {"return": ["pandas.core.frame", 4]})
+
+    def test_decorated_handler_without_context_or_inputs(self):
+        code = "from mlrun.package import handler\n@handler(outputs=['n'])\ndef f(x):\n    return x\n"
+        answer, merged, _, host = self.run_document(code, self.document(), handler="f")
+        self.assertEqual(answer["state"], "completed", host.log())
+        self.assertEqual(merged["results"], {"n": 2})
+
     def test_returns_are_packed_for_a_handler_without_context(self):
         code = "import mlrun, pandas\ndef handler(x):\n    return x, pandas.DataFrame({'a': [x]})\n"
         run = self.document(returns=["number", "frame : dataset"])

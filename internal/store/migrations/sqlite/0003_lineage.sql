@@ -9,4 +9,4 @@ CREATE TABLE run_uses (
     used   TEXT    NOT NULL,
     PRIMARY KEY (run_id, role, name)
 ) WITHOUT ROWID;
-CREATE INDEX run_uses_used ON run_uses (used, role, run_id);
+CREATE INDEX run_uses_used ON run_uses (used, run_id);

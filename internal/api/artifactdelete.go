@@ -1,0 +1,126 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/millrace/millrace/internal/artifact"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/store"
+)
+
+// What becomes of the content of deleted artifacts.
+const (
+	metadataOnly = "metadata-only" // it stays
+	dataOptional = "data-optional" // it goes if it can be deleted
+	dataForce    = "data-force"    // it goes, or the record stays
+)
+
+// artifactDelete deletes records, with their content when that is asked for.
+func artifactDelete(c *call) error {
+	strategy, err := c.enum("deletion_strategy", metadataOnly)
+	if err != nil {
+		return err
+	}
+	if err := c.deletionSecrets(); err != nil {
+		return err
+	}
+	filter := store.ArtifactFilter{
+		Project: c.path("project"), Name: store.NameFilter{Value: c.path("key")}, Tag: c.str("tag"), Tree: c.str("tree"), UID: c.uid(),
+	}
+	if filter.Tag != "" && filter.UID != "" {
+		return fault.Invalid("parameters tag and object-uid exclude each other; give one")
+	}
+	if c.raw("iter") != "" {
+		iter, err := c.iter()
+		if err != nil {
+			return err
+		}
+		filter.Iter = &iter
+	}
+	if strategy == metadataOnly {
+		_, err = c.s.opts.Store.ArtifactDelete(c.ctx(), filter)
+	} else {
+		_, err = c.s.opts.Store.ArtifactDeleteData(c.ctx(), filter, c.release(strategy))
+	}
+	if err != nil && !fault.Is(err, fault.CodeNotFound) {
+		return err
+	}
+	return c.silent(204)
+}
+
+// release deletes the content of an artifact whose record is being deleted.
+func (c *call) release(strategy string) func(document.Object, bool) error {
+	return func(doc document.Object, shared bool) error {
+		err := c.removeContent(doc, shared)
+		if err != nil && strategy == dataOptional {
+			c.s.log.InfoContext(c.ctx(), "content of a deleted artifact stays", "project", c.path("project"), "key", artifact.Key(doc), "reason", err)
+			return nil
+		}
+		return err
+	}
+}
+
+func (c *call) removeContent(doc document.Object, shared bool) error {
+	target, kind := document.String(doc, "spec", "target_path"), document.String(doc, "kind")
+	name := document.String(doc, "metadata", "project") + "/" + artifact.Key(doc)
+	several := kind == artifact.KindModel || kind == artifact.KindDir || strings.HasSuffix(target, "/")
+	switch {
+	case target == "":
+		return nil // the content was in the record, or nowhere
+	case several:
+		return fault.NotSupported("the content of artifact %s is more than one file, which is not deleted with a record; use deletion_strategy=%s and delete the files yourself", clip(name), metadataOnly)
+	case shared:
+		return nil // it goes with the last of them
+	case c.s.opts.Files == nil:
+		return fault.NotSupported("this server deletes records of artifacts, not their files; use deletion_strategy=%s", metadataOnly)
+	}
+	if err := c.s.opts.Files.Remove(target); err != nil {
+		return fmt.Errorf("delete the content of artifact %s: %w", clip(name), err)
+	}
+	return nil
+}
+
+// deletionSecrets reads the body of a deletion: secrets for the place where the
+// content is, which files on this machine do not need. The server's own are not
+// named by clients.
+func (c *call) deletionSecrets() error {
+	value, err := c.body()
+	if err != nil {
+		return err
+	}
+	secrets, ok := value.(document.Object)
+	if !ok && value != nil {
+		return fault.Invalid("the body must be null or an object of secrets, got %s", document.TypeName(value))
+	}
+	for key := range secrets {
+		if strings.HasPrefix(key, "mlrun.") {
+			return fault.Forbidden("the secret key %q belongs to the server; leave it out", clip(key))
+		}
+	}
+	return nil
+}
+
+func artifactDeleteMany(c *call) error {
+	if err := c.deleteArtifacts(); err != nil {
+		return err
+	}
+	return c.silent(204)
+}
+
+func (c *call) deleteArtifacts() error {
+	filter := store.ArtifactFilter{Project: c.path("project"), Name: parseName(c.str("name")), Tag: c.str("tag"), Tree: c.str("tree")}
+	var err error
+	if filter.Labels, err = parseLabels(c.strs("label")); err != nil {
+		return err
+	}
+	limit, err := c.int("limit", 0)
+	if err != nil {
+		return err
+	}
+	filter.Limit = int(min(limit, maxPageNumber))
+	c.discard()
+	_, err = c.s.opts.Store.ArtifactDelete(c.ctx(), filter)
+	return err
+}

@@ -1,0 +1,123 @@
+package api
+
+import (
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+)
+
+// kubernetes is what clients call the secret store of the server.
+const kubernetes = "kubernetes"
+
+func (c *call) secrets() (Secrets, error) {
+	if c.s.opts.Secrets == nil {
+		return nil, fault.NotSupported("this server keeps no secrets")
+	}
+	return c.s.opts.Secrets, nil
+}
+
+// checkProvider refuses other stores than that of this server.
+func checkProvider(provider string) error {
+	if provider != "" && provider != kubernetes {
+		return fault.Invalid("the secret provider %q is not one of this server; use %s, which stands for its own encrypted store", clip(provider), kubernetes)
+	}
+	return nil
+}
+
+func (c *call) provider() error { return checkProvider(c.str("provider")) }
+
+// secretKeys lists the names of a project's secrets.
+func secretKeys(c *call) error {
+	secrets, err := c.secrets()
+	if err != nil {
+		return err
+	}
+	if err := c.provider(); err != nil {
+		return err
+	}
+	if c.r.Header.Get("X-Mlrun-Secret-Store-Token") != "" {
+		return fault.Invalid("provider kubernetes takes no secret store token; leave the header out")
+	}
+	names, err := secrets.Names(c.ctx(), c.path("project"))
+	if err != nil {
+		return err
+	}
+	if names == nil {
+		names = []string{}
+	}
+	return c.json(200, document.Object{"provider": kubernetes, "secret_keys": names})
+}
+
+// secretValues are never handed out.
+func secretValues(*call) error {
+	return fault.Forbidden("the values of secrets are not handed out; list their keys with secret-keys")
+}
+
+func secretPut(c *call) error {
+	secrets, err := c.secrets()
+	if err != nil {
+		return err
+	}
+	request, err := c.object()
+	if err != nil {
+		return err
+	}
+	provider, err := document.Want[string](request, "provider")
+	if err != nil {
+		return err
+	}
+	if err := checkProvider(provider); err != nil {
+		return err
+	}
+	given, err := document.Want[document.Object](request, "secrets")
+	if err != nil {
+		return err
+	}
+	values := make(map[string]string, len(given))
+	for name, value := range given {
+		text, ok := value.(string)
+		if !ok {
+			return fault.Invalid("secrets.%s must be a string, got %s", clip(name), document.TypeName(value))
+		}
+		values[name] = text
+	}
+	if _, err := c.s.opts.Store.ProjectGet(c.ctx(), c.path("project")); err != nil {
+		return err
+	}
+	if err := secrets.Set(c.ctx(), c.path("project"), values); err != nil {
+		return err
+	}
+	return c.silent(201)
+}
+
+func secretDelete(c *call) error {
+	c.discard()
+	secrets, err := c.secrets()
+	if err != nil {
+		return err
+	}
+	if err := c.provider(); err != nil {
+		return err
+	}
+	if err := secrets.Delete(c.ctx(), c.path("project"), c.strs("secret")); err != nil {
+		return err
+	}
+	return c.silent(204)
+}
+
+func userSecrets(c *call) error {
+	c.discard()
+	return fault.Invalid("this server has no secrets of users; store them in a project")
+}
+
+func secretRotate(c *call) error {
+	c.discard()
+	secrets, err := c.secrets()
+	if err != nil {
+		return err
+	}
+	n, err := secrets.Rotate(c.ctx())
+	if err != nil {
+		return err
+	}
+	return c.json(200, document.Object{"secrets": n})
+}

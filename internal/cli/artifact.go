@@ -1,0 +1,510 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/millrace/millrace/internal/artifact"
+	"github.com/millrace/millrace/internal/client"
+	"github.com/millrace/millrace/internal/datastore"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
+)
+
+func newArtifact(e *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "artifact",
+		Short: "Put, get and list the files that runs and people keep",
+		Example: `  millrace artifact put model.pkl --key model --kind model
+  millrace artifact get model
+  millrace artifact ls --category model`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newArtifactGet(e), newArtifactPut(e), newArtifactList(e))
+	return cmd
+}
+
+const storesHelp = `
+
+Objects of s3:// stores are reached from this machine, with the credentials of the environment
+(docs/data.md has their names).`
+
+type artifactGetOptions struct {
+	from, to, output string
+}
+
+func newArtifactGet(e *env) *cobra.Command {
+	var o artifactGetOptions
+	cmd := &cobra.Command{
+		Use:   "get KEY[:TAG]|URI [DEST]",
+		Short: "Copy the content of an artifact, or an object, to a file",
+		Long: `Copy the content of an artifact, or an object at any URL, to a file.
+
+DEST is a file, a folder to put it into, or - for standard output; without it the file has
+the artifact's key as its name. The file appears when all of it is there and its sum is what
+the artifact says. A copy that was interrupted goes on where it stopped when the command is
+given again.` + storesHelp,
+		Example: `  millrace artifact get model
+  millrace artifact get store://datasets/default/iris:v2 data/iris.csv
+  millrace artifact get s3://bucket/raw/2024.parquet .
+  millrace artifact get report - | less`,
+		Args: arguments(1, 2, "one KEY or URI, and at most one DEST"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if o.from = args[0]; len(args) == 2 {
+				o.to = args[1]
+			}
+			return runArtifactGet(e, o)
+		},
+	}
+	e.addGlobal(cmd)
+	e.addProject(cmd)
+	cmd.Flags().StringVarP(&o.output, "output", "o", "", "json or yaml: what was copied, as one document")
+	registerWords(cmd, "output", "json", "yaml")
+	return cmd
+}
+
+// source is where content comes from.
+type source struct {
+	name string // of the file it becomes
+	open datastore.Opener
+	want datastore.DownloadOptions
+	url  string // a folder is copied from it
+	dir  bool
+}
+
+func runArtifactGet(e *env, o artifactGetOptions) error {
+	if err := checkOutput(o.output, "json", "yaml"); err != nil {
+		return err
+	}
+	if datastore.Scheme(o.from) != "file" && !strings.HasPrefix(o.from, "store://") {
+		stores := e.stores()
+		return e.fetch(o, stores, source{name: path.Base(o.from), open: opener(stores, o.from), url: o.from, dir: strings.HasSuffix(o.from, "/")})
+	}
+	return e.with(func(connection *Connection) error {
+		doc, project, err := e.findArtifact(connection.Client, o.from)
+		if err != nil {
+			return err
+		}
+		stores := e.stores()
+		from, err := e.sourceOf(connection, stores, doc, project)
+		if err != nil {
+			return err
+		}
+		return e.fetch(o, stores, from)
+	})
+}
+
+// stores are those that this machine and the environment give access to.
+func (e *env) stores() *datastore.Stores {
+	return datastore.New(datastore.Options{Lookup: e.Getenv, Dir: e.Dir})
+}
+
+func opener(stores *datastore.Stores, url string) datastore.Opener {
+	return func(ctx context.Context, r datastore.Range) (io.ReadCloser, datastore.Info, error) {
+		return stores.Open(ctx, url, r)
+	}
+}
+
+// findArtifact reads the record that KEY[:TAG] or a store:// URI names.
+func (e *env) findArtifact(c *client.Client, text string) (document.Object, string, error) {
+	if !strings.HasPrefix(text, "store://") {
+		text = "store://artifacts/" + text
+	}
+	uri, err := artifact.ParseURI(text)
+	if err != nil {
+		return nil, "", err
+	}
+	if uri.Project == "" {
+		uri.Project, _ = e.project()
+	}
+	query := client.Artifact{Key: uri.Key, Tag: uri.Tag, Tree: uri.Tree, Iter: -1}
+	if uri.HasIter {
+		query.Iter = uri.Iter
+	}
+	if query.Tag == "" && query.Tree == "" {
+		query.Tag = "latest"
+	}
+	doc, err := c.Artifact(e.soft, uri.Project, query)
+	return doc, uri.Project, err
+}
+
+var sha1Pattern = lazyregexp.New(`^[0-9a-f]{40}$`)
+
+// sourceOf says where the content of an artifact is. Files are read directly when
+// the API is in this process, and through the server otherwise.
+func (e *env) sourceOf(connection *Connection, stores *datastore.Stores, doc document.Object, project string) (source, error) {
+	target, key := document.String(doc, "spec", "target_path"), artifact.Key(doc)
+	if target == "" {
+		inline := document.Get(doc, "spec", "inline")
+		if inline == nil {
+			return source{}, fault.NotFound("the artifact %s has no content: neither a target path nor a body", key)
+		}
+		text, ok := inline.(string)
+		if !ok {
+			text = string(document.Encode(inline))
+		}
+		return source{name: key + "." + cmp.Or(document.String(doc, "spec", "format"), "txt"), open: func(context.Context, datastore.Range) (io.ReadCloser, datastore.Info, error) {
+			return io.NopCloser(strings.NewReader(text)), datastore.Info{Size: int64(len(text))}, nil
+		}}, nil
+	}
+	from := source{name: key + path.Ext(target), open: opener(stores, target), url: target, dir: strings.HasSuffix(target, "/")}
+	if hash := document.String(doc, "spec", "hash"); sha1Pattern.MatchString(hash) {
+		from.want.SHA1 = hash
+	}
+	if datastore.Scheme(target) == "file" && !connection.InProcess {
+		if from.dir {
+			return source{}, fault.NotSupported("the artifact %s is a folder on the server's machine, %s; copy it there", key, target)
+		}
+		from.open = func(ctx context.Context, r datastore.Range) (io.ReadCloser, datastore.Info, error) {
+			return connection.Client.OpenContent(ctx, project, target, r)
+		}
+	}
+	return from, nil
+}
+
+// fetch copies a source to where the options say.
+func (e *env) fetch(o artifactGetOptions, stores *datastore.Stores, from source) error {
+	if o.to == "-" {
+		body, _, err := from.open(e.soft, datastore.Range{})
+		if err != nil {
+			return err
+		}
+		return errors.Join(datastore.Pump(e.Stdout, body), body.Close())
+	}
+	if from.name == "" || from.name == "." || from.name == "/" || !filepath.IsLocal(from.name) {
+		return fault.Invalid("%s has no name to give to a file; add DEST", o.from)
+	}
+	dest := e.path(cmp.Or(o.to, from.name))
+	if info, err := os.Stat(dest); err == nil && info.IsDir() && !from.dir {
+		dest = filepath.Join(dest, from.name)
+	}
+	meter := e.newMeter("getting " + from.name)
+	defer meter.close()
+	begun := time.Now()
+	result := document.Object{"path": dest, "source": o.from}
+	if from.dir {
+		copied, err := stores.Copy(e.soft, from.url, dest, true, meter.add)
+		if err != nil {
+			return err
+		}
+		result["size"], result["files"] = copied.Size, copied.Files
+	} else {
+		from.want.Progress = meter.set
+		written, err := datastore.Download(e.soft, from.open, dest, from.want)
+		if err != nil {
+			return err
+		}
+		result["size"], result["digest"] = written.Size, written.Digest
+	}
+	meter.close()
+	if o.output != "" {
+		return e.printDocument(o.output, result)
+	}
+	size, _ := document.Int(result, "size")
+	e.say("millrace: %s, %s in %s", dest, bytesText(size), time.Since(begun).Round(time.Millisecond))
+	return nil
+}
+
+type artifactPutOptions struct {
+	file, key, kind, tag, path, output string
+	labels                             []string
+}
+
+func newArtifactPut(e *env) *cobra.Command {
+	var o artifactPutOptions
+	cmd := &cobra.Command{
+		Use:   "put FILE --key KEY",
+		Short: "Keep a file as an artifact",
+		Long: `Keep a file as an artifact: store its content and a record that names it.
+
+The content is stored under its sum below the default artifact path, so that equal content is
+kept once and nothing is overwritten; with --artifact-path under the key there. The record
+appears when all of the content is stored. An upload that was interrupted goes on where it
+stopped when the command is given again.` + storesHelp,
+		Example: `  millrace artifact put model.pkl --key model --kind model
+  millrace artifact put iris.csv --key iris --kind dataset --tag v2 --label source=uci
+  millrace artifact put big.parquet --key big --artifact-path s3://bucket/data`,
+		Args: arguments(1, 1, "one FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			o.file = args[0]
+			return runArtifactPut(e, o)
+		},
+	}
+	e.addGlobal(cmd)
+	e.addProject(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&o.key, "key", "", "key of the artifact (default: the file's name without its ending)")
+	flags.StringVar(&o.kind, "kind", "", "kind, such as model, dataset, plot or file (default: a plain artifact)")
+	flags.StringVar(&o.tag, "tag", "", "tag beside latest")
+	flags.StringVar(&o.path, "artifact-path", "", "folder or URL to put the file into (default: the project's artifact path)")
+	flags.StringArrayVarP(&o.labels, "label", "l", nil, "label NAME=VALUE (may be repeated)")
+	flags.StringVarP(&o.output, "output", "o", "", "json or yaml (the record), or name (its store:// address)")
+	registerWords(cmd, "output", "json", "yaml", "name")
+	return cmd
+}
+
+func runArtifactPut(e *env, o artifactPutOptions) error {
+	if err := checkOutput(o.output, "json", "yaml", "name"); err != nil {
+		return err
+	}
+	labels, err := parseStrings("label", o.labels)
+	if err != nil {
+		return err
+	}
+	file := e.path(o.file)
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fault.NotFound("there is no file %s", file)
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fault.Invalid("%s is a folder; pack it (tar czf) and put the archive", file)
+	case !info.Mode().IsRegular():
+		return fault.Invalid("%s is not a regular file", file)
+	}
+	suffix := filepath.Ext(file)
+	if o.key == "" {
+		o.key = strings.TrimSuffix(filepath.Base(file), suffix)
+	}
+	if err := artifact.ValidateKey("--key", o.key); err != nil {
+		return err
+	}
+	if o.tag != "" {
+		if err := artifact.ValidateTag(o.tag); err != nil {
+			return err
+		}
+	}
+	project, _ := e.project()
+	return e.with(func(connection *Connection) error {
+		if err := connection.Client.EnsureProject(e.soft, project); err != nil {
+			return err
+		}
+		begun := time.Now()
+		meter := e.newMeter("putting " + filepath.Base(file))
+		defer meter.close()
+		meter.total(info.Size())
+		sending := sender{env: e, connection: connection, project: project, file: file, info: info, suffix: suffix, meter: meter}
+		written, err := sending.send(o)
+		meter.close()
+		if err != nil {
+			return err
+		}
+		doc := document.Object{
+			"kind": o.kind, "metadata": document.Object{"key": o.key, "project": project, "iter": 0, "tree": strings.ReplaceAll(uuid.NewString(), "-", ""), "labels": labels},
+			"spec": document.Object{
+				"target_path": written.URL, "src_path": file, "size": written.Size, "hash": written.SHA1, "db_key": o.key, "format": strings.TrimPrefix(suffix, "."),
+				"producer": document.Object{"kind": "project", "name": project, "owner": e.Getenv("USER")},
+			},
+			"status": document.Object{"state": "created"},
+		}
+		stored, err := connection.Client.StoreArtifact(e.soft, project, o.key, o.tag, doc)
+		if err != nil {
+			return err
+		}
+		uri := artifact.URIOf(stored, project).String()
+		switch o.output {
+		case "json", "yaml":
+			return e.printDocument(o.output, stored)
+		case "name":
+			return e.printf("%s\n", uri)
+		}
+		e.say("millrace: %s, %s in %s", uri, bytesText(written.Size), time.Since(begun).Round(time.Millisecond))
+		return nil
+	})
+}
+
+// sender brings the content of a file to where artifacts are.
+type sender struct {
+	*env
+	connection *Connection
+	project    string
+	file       string
+	info       os.FileInfo
+	suffix     string
+	meter      *meter
+}
+
+func (s *sender) open() (io.ReadCloser, error) { return os.Open(s.file) }
+
+func (s *sender) send(o artifactPutOptions) (datastore.Written, error) {
+	options := datastore.PutOptions{Size: s.info.Size(), Resume: true, Progress: s.meter.add}
+	if o.path != "" {
+		target := strings.TrimRight(o.path, "/") + "/" + o.key + s.suffix
+		if datastore.Scheme(o.path) == "file" {
+			if !s.connection.InProcess && s.connection.Server != "" && s.server() != "" {
+				return datastore.Written{}, fault.Invalid("--artifact-path %s is a folder of this machine, which the server at %s does not see; give a URL, or leave the flag away", o.path, s.connection.Server)
+			}
+			target = s.path(strings.TrimPrefix(target, "file://"))
+		}
+		file, err := s.open()
+		if err != nil {
+			return datastore.Written{}, err
+		}
+		options.Resume = false // a key is no promise that the content is the same
+		written, err := s.stores().Put(s.soft, target, file, options)
+		return written, errors.Join(err, file.Close())
+	}
+	if !s.connection.InProcess {
+		return s.upload()
+	}
+	folder, err := s.connection.Client.ArtifactPath(s.soft, s.project)
+	if err != nil {
+		return datastore.Written{}, err
+	}
+	return s.stores().PutByContent(s.soft, folder, s.suffix, s.open, options)
+}
+
+// upload sends the file to the server. The token of the upload is made of what the
+// file is, so that the same command finds what it has sent before.
+func (s *sender) upload() (datastore.Written, error) {
+	identity := fmt.Sprintf("%s\x00%s\x00%d\x00%d", s.project, s.file, s.info.Size(), s.info.ModTime().UnixNano())
+	token := sha256.Sum256([]byte(identity))
+	u := client.Upload{Project: s.project, Token: hex.EncodeToString(token[:]), Suffix: s.suffix}
+	if len(u.Suffix) > 32 {
+		u.Suffix = ""
+	}
+	for attempt := 1; ; attempt++ {
+		written, err := s.once(u)
+		if err == nil || attempt == 4 || !fault.Is(err, fault.CodeUnavailable) || s.soft.Err() != nil {
+			return written, err
+		}
+		select {
+		case <-time.After(time.Duration(attempt) * 300 * time.Millisecond):
+		case <-s.soft.Done():
+			return written, context.Cause(s.soft)
+		}
+	}
+}
+
+// once sends what the server does not have yet, and compares what it has then.
+func (s *sender) once(u client.Upload) (datastore.Written, error) {
+	offset, err := s.connection.Client.Uploaded(s.soft, u)
+	if err != nil {
+		return datastore.Written{}, err
+	}
+	if offset > s.info.Size() {
+		offset = 0
+	}
+	s.meter.set(0, s.info.Size())
+	file, err := os.Open(s.file)
+	if err != nil {
+		return datastore.Written{}, err
+	}
+	defer file.Close()
+	sums := datastore.NewSumReader(s.soft, file, s.info.Size(), s.meter.add)
+	defer sums.Stop()
+	if _, err := io.CopyN(io.Discard, sums, offset); err != nil {
+		return datastore.Written{}, err
+	}
+	got, err := s.connection.Client.SendContent(s.soft, u, offset, s.info.Size()-offset, sums)
+	if err != nil {
+		return got, err
+	}
+	own, err := sums.Finish()
+	if err != nil {
+		return got, err
+	}
+	if own.Digest != got.Digest {
+		return got, fault.Unavailable("the server has received %s as %s; %s changed meanwhile, or the transfer is faulty", own.Digest, got.Digest, s.file)
+	}
+	return got, nil
+}
+
+func newArtifactList(e *env) *cobra.Command {
+	o := getOptions{kind: kindArtifacts}
+	var recursive bool
+	cmd := &cobra.Command{
+		Use:   "ls [KEY|URL]",
+		Short: "List artifacts, or what is below a URL",
+		Long: `List the artifacts of a project, or with KEY one of them; with a URL or a path that begins with
+./, ../ or / what is stored there.` + storesHelp,
+		Example: `  millrace artifact ls
+  millrace artifact ls --category model --tag v2 -o json
+  millrace artifact ls s3://bucket/raw/ --recursive`,
+		Args: arguments(0, 1, "at most one KEY or URL"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.name = args[0]
+			}
+			if strings.Contains(o.name, "://") && !strings.HasPrefix(o.name, "store://") || strings.HasPrefix(o.name, ".") || strings.HasPrefix(o.name, "/") {
+				return e.listStore(o, recursive)
+			}
+			return runGet(e, o)
+		},
+	}
+	e.addGlobal(cmd)
+	e.addProject(cmd)
+	flags := cmd.Flags()
+	flags.StringVarP(&o.output, "output", "o", "table", outputHelp)
+	flags.BoolVarP(&o.allProjects, "all-projects", "A", false, "of all projects")
+	flags.StringArrayVarP(&o.labels, "label", "l", nil, "only with this label, NAME or NAME=VALUE (may be repeated)")
+	flags.IntVar(&o.limit, "limit", 0, "at most so many (default: all)")
+	flags.StringVar(&o.match, "name", "", "only with this name; ~TEXT for names that contain TEXT")
+	flags.StringVar(&o.tag, "tag", "", "only with this tag")
+	flags.StringVar(&o.category, "category", "", "only model, dataset or other")
+	flags.BoolVarP(&recursive, "recursive", "r", false, "of a URL: with all folders below")
+	registerWords(cmd, "output", "table", "wide", "json", "yaml", "name")
+	registerWords(cmd, "category", "model", "dataset", "other")
+	return cmd
+}
+
+// listStore lists what is below a URL, as it comes.
+func (e *env) listStore(o getOptions, recursive bool) error {
+	if err := checkOutput(o.output, "table", "wide", "json", "yaml", "name"); err != nil {
+		return err
+	}
+	if !strings.Contains(o.name, "://") {
+		o.name = e.path(o.name)
+	}
+	enough := errors.New("enough")
+	entries := []any{}
+	count := 0
+	err := e.stores().Walk(e.soft, o.name, recursive, func(entry datastore.Entry) error {
+		if count++; o.limit > 0 && count > o.limit {
+			return enough
+		}
+		name := entry.Name
+		if entry.Dir {
+			name += "/"
+		}
+		switch o.output {
+		case "json", "yaml":
+			doc := document.Object{"name": entry.Name, "size": entry.Size, "dir": entry.Dir, "modified": nil}
+			if !entry.Modified.IsZero() {
+				doc["modified"] = entry.Modified.UTC().Format(time.RFC3339)
+			}
+			entries = append(entries, doc)
+			return nil
+		case "name":
+			return e.printf("%s\n", name)
+		}
+		modified := "-"
+		if !entry.Modified.IsZero() {
+			modified = entry.Modified.UTC().Format(time.RFC3339)
+		}
+		return e.printf("%12d  %-20s  %s\n", entry.Size, modified, name)
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return err
+	}
+	if o.output == "json" || o.output == "yaml" {
+		return e.printDocument(o.output, entries)
+	}
+	return nil
+}

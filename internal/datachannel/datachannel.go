@@ -1,0 +1,189 @@
+// Package datachannel gives the process of a run access to data that it cannot
+// reach by itself: objects in other stores, artifacts by their address, secrets by
+// their name. It is HTTP on a unix socket that only the run's user can open; see
+// docs/protocol.md for its routes.
+package datachannel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/internal/datastore"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+)
+
+// Variable is the environment variable that holds the path of the socket.
+const Variable = "MILLRACE_DATA_SOCKET"
+
+// maxPath is how long the path of a unix socket may be; the kernel's limit is 107
+// bytes on Linux and 103 elsewhere.
+const maxPath = 100
+
+// maxRequests bounds the requests in progress; more wait.
+const maxRequests = 32
+
+// Channel is a listening socket. Close it.
+type Channel struct {
+	path    string
+	folder  string // made for the socket, "" when it stands in a given one
+	stores  func() *datastore.Stores
+	server  http.Server
+	serving sync.WaitGroup
+	slots   chan struct{}
+	end     context.CancelFunc
+}
+
+// Listen opens a socket in folder, which only its user can enter, or in one made
+// for it when its path would be too long. stores is asked at the first request.
+func Listen(folder string, stores func() *datastore.Stores, logger *slog.Logger) (*Channel, error) {
+	c := &Channel{path: filepath.Join(folder, "data.sock"), stores: sync.OnceValue(stores), slots: make(chan struct{}, maxRequests)}
+	if len(c.path) > maxPath {
+		temp := os.TempDir()
+		if len(temp) > maxPath/2 {
+			temp = "/tmp"
+		}
+		var err error
+		if c.folder, err = os.MkdirTemp(temp, "millrace-"); err != nil {
+			return nil, fmt.Errorf("open data channel: %w", err)
+		}
+		c.path = filepath.Join(c.folder, "data.sock")
+	}
+	listener, err := net.Listen("unix", c.path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open data channel: %w", err), c.removeFolder())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.end = cancel
+	c.server = http.Server{
+		Handler: c.routes(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	c.serving.Go(func() {
+		if err := c.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			logger.Error("data channel", "error", err)
+		}
+	})
+	return c, nil
+}
+
+// Environment is what a process needs to find the channel, as KEY=VALUE.
+func (c *Channel) Environment() string { return Variable + "=" + c.path }
+
+// Close ends the requests in progress, waits for them and removes the socket.
+func (c *Channel) Close() error {
+	c.end()
+	wait, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	err := c.server.Shutdown(wait)
+	if err != nil {
+		err = c.server.Close()
+	}
+	c.serving.Wait()
+	for range maxRequests { // every handler has gone
+		c.slots <- struct{}{}
+	}
+	return errors.Join(err, c.removeFolder())
+}
+
+func (c *Channel) removeFolder() error {
+	if c.folder == "" {
+		return nil
+	}
+	return os.RemoveAll(c.folder)
+}
+
+// handler answers a request, or returns the error to answer with.
+type handler func(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error
+
+func (c *Channel) routes() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, handle := range map[string]handler{
+		"GET /v1/object": getObject, "PUT /v1/object": putObject, "DELETE /v1/object": deleteObject,
+		"POST /v1/copy": copyObject, "GET /v1/list": list, "GET /v1/artifact": getArtifact, "GET /v1/secret": getSecret,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case c.slots <- struct{}{}:
+			case <-r.Context().Done():
+				return
+			}
+			defer func() { <-c.slots }()
+			if err := handle(w, r, c.stores()); err != nil {
+				fail(w, err)
+			}
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, fault.NotFound("the data channel has no route %s %s", r.Method, r.URL.Path))
+	})
+	return mux
+}
+
+var statuses = map[fault.Code]int{
+	fault.CodeInvalid: 400, fault.CodeUnauthorized: 401, fault.CodeForbidden: 403, fault.CodeNotFound: 404, fault.CodeConflict: 409,
+	fault.CodePrecondition: 412, fault.CodeTooLarge: 413, fault.CodeNotSupported: 501, fault.CodeUnavailable: 503,
+}
+
+// fail answers with err. The run's own process asks, so internal errors are told too.
+func fail(w http.ResponseWriter, err error) {
+	status, ok := statuses[fault.CodeOf(err)]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	answer(w, status, document.Object{"error": err.Error()})
+}
+
+func answer(w http.ResponseWriter, status int, doc document.Object) {
+	raw := document.Encode(doc)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(raw)
+}
+
+func getSecret(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
+	key := r.URL.Query().Get("key")
+	value, ok := stores.Secret(key)
+	if !ok {
+		return fault.NotFound("there is no secret or environment variable %q", key)
+	}
+	answer(w, http.StatusOK, document.Object{"value": value})
+	return nil
+}
+
+func getArtifact(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
+	doc, err := stores.Artifact(r.Context(), r.URL.Query().Get("uri"))
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, doc)
+	return nil
+}
+
+const maxBody = 1 << 20
+
+func copyObject(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		return fault.Invalid("the body of a copy cannot be read: %w", err)
+	}
+	doc, err := document.DecodeObject(raw)
+	if err != nil {
+		return fault.Invalid("the body of a copy is not a JSON object: %w", err)
+	}
+	copied, err := stores.Copy(r.Context(), document.String(doc, "from"), document.String(doc, "to"), document.Bool(doc, "recursive"), nil)
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, document.Object{"files": copied.Files, "size": copied.Size, "digest": copied.Digest, "sha1": copied.SHA1})
+	return nil
+}

@@ -1,0 +1,76 @@
+package datachannel_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/millrace/millrace/internal/datachannel"
+	"github.com/millrace/millrace/internal/datastore"
+)
+
+// TestChannel speaks to the channel as a worker does, with a socket path that is
+// short enough and with one that is not.
+func TestChannel(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, folder := range []string{dir, filepath.Join(dir, strings.Repeat("long", 30))} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		stores := datastore.New(datastore.Options{Dir: dir, Lookup: func(name string) string { return map[string]string{"K": "v"}[name] }})
+		channel, err := datachannel.Listen(folder, func() *datastore.Stores { return stores }, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, socket, _ := strings.Cut(channel.Environment(), "=")
+		client := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", socket) }}}
+		for _, c := range []struct {
+			method, path, body string
+			status             int
+			want               string
+		}{
+			{"PUT", "object?url=a/x.txt", "hello", 200, `"size":5`},
+			{"GET", "object?url=a/x.txt", "", 200, "hello"},
+			{"HEAD", "object?url=a/x.txt", "", 200, ""},
+			{"POST", "copy", `{"from":"a","to":"b","recursive":true}`, 200, `"files":1`},
+			{"GET", "list?url=b", "", 200, `"name":"x.txt"`},
+			{"GET", "list?url=nowhere", "", 404, `"error":"there is no file`},
+			{"GET", "secret?key=K", "", 200, `{"value":"v"}`},
+			{"GET", "secret?key=L", "", 404, `"error"`},
+			{"GET", "artifact?uri=store://artifacts/p/k", "", 400, `"error"`},
+			{"DELETE", "object?url=b&recursive=1", "", 200, "{}"},
+			{"GET", "object?url=b/x.txt", "", 404, `"error"`},
+			{"GET", "object?url=", "", 400, `"error"`},
+			{"POST", "copy", `[]`, 400, `"error"`},
+			{"GET", "nothing", "", 404, `"error"`},
+		} {
+			request, err := http.NewRequest(c.method, "http://channel/v1/"+c.path, strings.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := client.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			if err != nil || response.StatusCode != c.status || !strings.Contains(string(raw), c.want) {
+				t.Errorf("%s %s: %d %s, %v", c.method, c.path, response.StatusCode, raw, err)
+			}
+		}
+		client.CloseIdleConnections()
+		if err := channel.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(socket); err == nil {
+			t.Error("the socket is left")
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package datastore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/millrace/millrace/internal/fault"
+)
+
+// Opener returns the bytes of an object that r selects, as Stores.Open does.
+type Opener func(ctx context.Context, r Range) (io.ReadCloser, Info, error)
+
+// DownloadOptions say what is known about the content.
+type DownloadOptions struct {
+	Digest, SHA1 string // what the content has to have; "" does not ask
+	// Progress is told the bytes that are there and how many there will be, -1 when
+	// that is not known; may be nil.
+	Progress func(done, total int64)
+}
+
+// Download writes an object to the file dest, which appears when it is complete
+// and what it has to be. A download that was broken off leaves a partial file
+// beside dest, with a note of what it is a part of, and the next one goes on there
+// if the object is still the same.
+func Download(ctx context.Context, open Opener, dest string, options DownloadOptions) (Written, error) {
+	if info, err := os.Stat(dest); err == nil && !info.Mode().IsRegular() {
+		return Written{}, fault.Invalid("%s exists and is not a regular file; choose another name", dest)
+	}
+	if err := os.MkdirAll(filepath.Dir(dest), 0o777); err != nil {
+		return Written{}, fileError(dest, err)
+	}
+	d := &download{dest: dest, part: filepath.Join(filepath.Dir(dest), "."+filepath.Base(dest)+".part"), options: options}
+	written, err := d.run(ctx, open)
+	if fault.Is(err, fault.CodePrecondition) { // another object now
+		if err := d.forget(); err != nil {
+			return Written{}, err
+		}
+		written, err = d.run(ctx, open)
+	}
+	written.URL = dest
+	return written, fileError(dest, err)
+}
+
+type download struct {
+	dest, part string
+	options    DownloadOptions
+}
+
+func (d *download) note() string { return d.part + ".json" }
+
+// forget removes what an earlier download has left.
+func (d *download) forget() error {
+	return fileError(d.part, errors.Join(ignoreMissing(os.Remove(d.part)), ignoreMissing(os.Remove(d.note()))))
+}
+
+// begun is the note beside a partial file.
+type begun struct {
+	ETag string `json:"etag"`
+	Size int64  `json:"size"`
+}
+
+// resume returns where to go on.
+func (d *download) resume() Range {
+	raw, err := os.ReadFile(d.note())
+	var note begun
+	if err != nil || json.Unmarshal(raw, &note) != nil || note.ETag == "" {
+		return Range{}
+	}
+	info, err := os.Stat(d.part)
+	if err != nil || info.Size() > note.Size {
+		return Range{}
+	}
+	// At least one byte is asked for: a range that begins at the end is an error to
+	// many servers.
+	return Range{Offset: max(min(info.Size(), note.Size-1), 0), ETag: note.ETag}
+}
+
+func (d *download) run(ctx context.Context, open Opener) (Written, error) {
+	from := d.resume()
+	if from.Offset == 0 {
+		if err := d.forget(); err != nil {
+			return Written{}, err
+		}
+	}
+	body, info, err := open(ctx, from)
+	if err != nil {
+		return Written{}, err
+	}
+	defer body.Close()
+	if from.Offset == 0 && info.ETag != "" && info.Size >= 0 {
+		raw, err := json.Marshal(begun{ETag: info.ETag, Size: info.Size})
+		if err != nil {
+			return Written{}, err
+		}
+		if err := os.WriteFile(d.note(), raw, 0o600); err != nil {
+			return Written{}, err
+		}
+	}
+	file, err := os.OpenFile(d.part, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return Written{}, err
+	}
+	defer file.Close()
+	written, err := d.fill(ctx, file, body, from.Offset, info.Size)
+	if err != nil {
+		return Written{}, err
+	}
+	if err := file.Close(); err != nil {
+		return Written{}, err
+	}
+	if err := d.verify(written, info); err != nil {
+		return Written{}, errors.Join(err, d.forget())
+	}
+	if err := os.Rename(d.part, d.dest); err != nil {
+		return Written{}, err
+	}
+	return written, d.forget()
+}
+
+// fill appends body to the offset bytes that the file has, and sums all.
+func (d *download) fill(ctx context.Context, file *os.File, body io.Reader, offset, size int64) (Written, error) {
+	sums := newSummer()
+	defer sums.stop()
+	done := int64(0)
+	reader := &checkedReader{ctx: ctx, from: io.LimitReader(file, offset), sums: sums, want: -1, progress: func(n int64) {
+		if done += n; d.options.Progress != nil {
+			d.options.Progress(done, size)
+		}
+	}}
+	buffer := make([]byte, copyBuffer)
+	for done < offset {
+		if _, err := reader.Read(buffer[:min(int64(len(buffer)), offset-done)]); err != nil {
+			return Written{}, err
+		}
+	}
+	reader.from, reader.want = body, size
+	if _, err := io.CopyBuffer(struct{ io.Writer }{file}, reader, buffer); err != nil {
+		return Written{}, err
+	}
+	return reader.written, nil
+}
+
+func (d *download) verify(written Written, info Info) error {
+	for _, check := range []struct{ want, got string }{
+		{d.options.Digest, written.Digest}, {info.Digest, written.Digest}, {d.options.SHA1, written.SHA1},
+	} {
+		if check.want != "" && check.want != check.got {
+			return fault.Precondition("%s was to have the sum %s and has %s; nothing is kept", d.dest, check.want, check.got)
+		}
+	}
+	return nil
+}

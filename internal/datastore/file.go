@@ -1,0 +1,329 @@
+package datastore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/millrace/millrace/internal/fault"
+)
+
+// files are the files of this machine: all of them, or those below roots.
+// Temporary files stand beside their target and begin with partPrefix; listings
+// leave them out.
+type files struct {
+	roots    []string
+	confined bool
+}
+
+const partPrefix = ".millrace-part-"
+
+// folder is what files need of a file system. *os.Root is one that nothing leads
+// out of, symbolic links included.
+type folder interface {
+	OpenFile(name string, flag int, mode fs.FileMode) (*os.File, error)
+	Stat(name string) (fs.FileInfo, error)
+	MkdirAll(name string, mode fs.FileMode) error
+	Rename(from, to string) error
+	Remove(name string) error
+	RemoveAll(name string) error
+	FS() fs.FS
+	Close() error
+}
+
+// enter returns the folder that path is to be reached through, and its name there.
+func (f files) enter(path string) (folder, string, error) {
+	if !f.confined {
+		return everything{}, path, nil
+	}
+	for _, root := range f.roots {
+		name, err := filepath.Rel(root, path)
+		if err != nil || !filepath.IsLocal(name) {
+			continue
+		}
+		opened, err := os.OpenRoot(root)
+		if err != nil {
+			return nil, "", fileError(path, err)
+		}
+		return opened, name, nil
+	}
+	return nil, "", fault.Forbidden("%s is not below an artifact path of this server; files elsewhere are not handed out", path)
+}
+
+// everything is the whole file system; names are absolute.
+type everything struct{}
+
+func (everything) OpenFile(name string, flag int, mode fs.FileMode) (*os.File, error) {
+	return os.OpenFile(name, flag, mode)
+}
+func (everything) Stat(name string) (fs.FileInfo, error)        { return os.Stat(name) }
+func (everything) MkdirAll(name string, mode fs.FileMode) error { return os.MkdirAll(name, mode) }
+func (everything) Rename(from, to string) error                 { return os.Rename(from, to) }
+func (everything) Remove(name string) error                     { return os.Remove(name) }
+func (everything) RemoveAll(name string) error                  { return os.RemoveAll(name) }
+func (everything) FS() fs.FS                                    { return nil }
+func (everything) Close() error                                 { return nil }
+
+// fileError gives an error of the operating system its fault code.
+func fileError(path string, err error) error {
+	var known *fault.Error
+	switch {
+	case err == nil, errors.As(err, &known):
+		return err
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return fault.NotFound("there is no file %s", path)
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Forbidden("%s may not be used by this process: %w", path, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return fault.Unavailable("there is no room for %s: %w; nothing was stored", path, err)
+	case errors.Is(err, syscall.EISDIR):
+		return fault.Invalid("%s is a folder", path)
+	case errors.Is(err, syscall.ENAMETOOLONG):
+		return fault.Invalid("%s is too long a name", path)
+	case strings.Contains(err.Error(), "path escapes from parent"): // os.Root has no value for it
+		return fault.Forbidden("%s leads out of the artifact path of this server through a symbolic link", path)
+	}
+	return err
+}
+
+func fileInfo(path string, info fs.FileInfo) Info {
+	return Info{
+		URL: path, Size: info.Size(), Modified: info.ModTime(), Dir: info.IsDir(), ContentType: mime.TypeByExtension(filepath.Ext(path)),
+		ETag: fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size()),
+	}
+}
+
+func (f files) open(_ context.Context, path string, r Range) (io.ReadCloser, Info, error) {
+	in, name, err := f.enter(path)
+	if err != nil {
+		return nil, Info{}, err
+	}
+	defer in.Close()                                                  // what is open stays so
+	file, err := in.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold us up
+	if err != nil {
+		return nil, Info{}, fileError(path, err)
+	}
+	stat, err := file.Stat()
+	if err == nil && !stat.Mode().IsRegular() {
+		err = fault.Invalid("%s is not a regular file", path)
+	}
+	info := Info{}
+	if err == nil {
+		info = fileInfo(path, stat)
+		err = checkRange(path, info, r)
+	}
+	if err == nil && r.Offset > 0 {
+		_, err = file.Seek(r.Offset, io.SeekStart)
+	}
+	if err != nil {
+		return nil, Info{}, errors.Join(err, file.Close())
+	}
+	return limited(file, r), info, nil
+}
+
+// checkRange refuses a range past the end, and an object that has changed.
+func checkRange(name string, info Info, r Range) error {
+	if r.ETag != "" && r.ETag != info.ETag {
+		return changed(name)
+	}
+	if r.Offset > info.Size {
+		return fault.Invalid("%s has %d bytes; there is none at %d", name, info.Size, r.Offset)
+	}
+	return nil
+}
+
+func changed(name string) error {
+	return fault.Precondition("%s has changed since its first part was read; begin again", name)
+}
+
+// limited ends a body after the length of r.
+func limited(body io.ReadCloser, r Range) io.ReadCloser {
+	if r.Length == 0 {
+		return body
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(body, r.Length), body}
+}
+
+func (f files) stat(_ context.Context, path string) (Info, error) {
+	in, name, err := f.enter(path)
+	if err != nil {
+		return Info{}, err
+	}
+	defer in.Close()
+	info, err := in.Stat(name)
+	if err != nil {
+		return Info{}, fileError(path, err)
+	}
+	return fileInfo(path, info), nil
+}
+
+const copyBuffer = 1 << 20
+
+func (f files) put(_ context.Context, path string, body io.Reader, _ content) error {
+	return f.putNamed(path, body, func() string { return path })
+}
+
+// putNamed writes body beside path and renames it to what target returns once all
+// is written, which is in the same folder.
+func (f files) putNamed(path string, body io.Reader, target func() string) (err error) {
+	in, name, err := f.enter(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if info, err := in.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fault.Invalid("%s exists and is not a regular file; choose another name", path)
+	}
+	beside := filepath.Dir(name)
+	if err := in.MkdirAll(beside, 0o777); err != nil {
+		return fileError(path, err)
+	}
+	part := filepath.Join(beside, partPrefix+rand.Text())
+	file, err := in.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return fileError(path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreMissing(in.Remove(part)))
+		}
+	}()
+	// The wrapper hides ReadFrom, which would use a small buffer of its own.
+	_, err = io.CopyBuffer(struct{ io.Writer }{file}, body, make([]byte, copyBuffer))
+	if closing := file.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = in.Rename(part, filepath.Join(beside, filepath.Base(target())))
+	}
+	return fileError(path, err)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (f files) walk(_ context.Context, root string, recursive bool, yield func(Entry) error) error {
+	in, name, err := f.enter(root)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat(name)
+	if err != nil {
+		return fileError(root, err)
+	}
+	if !info.IsDir() {
+		return fault.Invalid("%s is a file, not a folder", root)
+	}
+	visit := func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path == name || path == ".", strings.HasPrefix(d.Name(), partPrefix):
+			return nil
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		below, err := filepath.Rel(name, path)
+		if err != nil {
+			return err
+		}
+		entry := Entry{Name: filepath.ToSlash(below), Size: info.Size(), Modified: info.ModTime(), Dir: d.IsDir()}
+		if d.IsDir() {
+			entry.Size = 0
+		}
+		if err := yield(entry); err != nil {
+			return err
+		}
+		if d.IsDir() && !recursive {
+			return fs.SkipDir
+		}
+		return nil
+	}
+	if !f.confined {
+		return fileError(root, filepath.WalkDir(name, visit))
+	}
+	return fileError(root, fs.WalkDir(in.FS(), filepath.ToSlash(name), visit))
+}
+
+func (f files) remove(_ context.Context, path string) error {
+	in, name, err := f.enter(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return fileError(path, ignoreMissing(in.Remove(name)))
+}
+
+func (f files) removeAll(path string) error {
+	in, name, err := f.enter(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return fileError(path, in.RemoveAll(name))
+}
+
+var errOtherDevice = errors.New("another file system")
+
+// adopt moves the finished file at from, which is ours, to path. errOtherDevice
+// when it would have to be copied.
+func (f files) adopt(from, path string) error {
+	if f.confined { // os.Root cannot rename from outside: see that the folder is there, and is where it seems
+		in, name, err := f.enter(path)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		if err := in.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			return fileError(path, err)
+		}
+		if err := f.reallyBelow(filepath.Dir(path)); err != nil {
+			return err
+		}
+	} else if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return fileError(path, err)
+	}
+	err := os.Rename(from, path)
+	if errors.Is(err, syscall.EXDEV) {
+		return errOtherDevice
+	}
+	return fileError(path, err)
+}
+
+// reallyBelow refuses a folder that a symbolic link has led out of the roots.
+func (f files) reallyBelow(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fileError(path, err)
+	}
+	for _, root := range f.roots {
+		if root, err = filepath.EvalSymlinks(root); err != nil {
+			continue
+		}
+		if name, err := filepath.Rel(root, real); err == nil && filepath.IsLocal(name) {
+			return nil
+		}
+	}
+	return fault.Forbidden("%s leads out of the artifact path of this server through a symbolic link", path)
+}

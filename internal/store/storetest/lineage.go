@@ -1,0 +1,161 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lineage"
+	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/store"
+)
+
+// edgesOf lists the edges of an answer as "from > to (role name)", sorted.
+func (b *bundle) edgesOf(name string, way lineage.Direction) []string {
+	b.Helper()
+	id, err := b.LineageFind(b.ctx, "default", name)
+	b.must(err)
+	g, err := lineage.Walk(b.ctx, b.Lineage(), lineage.Question{Root: id, Direction: way})
+	b.must(err)
+	short := func(id string) string {
+		id, _, _ = strings.Cut(id, "@")
+		return id
+	}
+	out := make([]string, len(g.Edges))
+	for i, e := range g.Edges {
+		out[i] = strings.TrimSpace(fmt.Sprintf("%s > %s %s %s", short(e.From), short(e.To), e.Role, e.Name))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// step stores a run with its inputs and the artifacts that it made.
+func (b *bundle) step(uid, spec string, artifacts ...string) {
+	b.Helper()
+	key := run.Key{Project: "default", UID: uid}
+	b.doc(b.RunPut(b.ctx, key, object(`{"metadata":{"name":%q},"spec":%s}`, "n-"+uid, spec)))
+	for _, name := range artifacts {
+		b.doc(b.ArtifactPut(b.ctx, store.ArtifactPut{Project: "default", Key: name, Tree: uid, Doc: object(
+			`{"kind":"model","metadata":{"key":%q,"tree":%q},"spec":{"target_path":%q,"producer":{"kind":"run","uri":%q}}}`, name, uid, "/files/"+uid+"/"+name, "default/"+uid)}))
+	}
+}
+
+func testLineage(t *testing.T, fresh Fresh) {
+	flow := func(t *testing.T) *bundle {
+		b := setup(t, fresh)
+		b.step("a1", `{"function":"default/f@0a","inputs":{"raw : str":"s3://lake/raw"}}`, "clean")
+		b.step("b2", `{"function":"default/f@0a","inputs":{"data":"store://artifacts/default/clean"}}`, "model")
+		b.step("c3", `{"inputs":{"m":"store://models/default/model:latest@b2","file":"/files/a1/clean","gone":"store://artifacts/default/never"}}`)
+		return b
+	}
+	all := []string{
+		"artifact:default/clean > run:default/b2 input data", "artifact:default/clean > run:default/c3 input file",
+		"artifact:default/model > run:default/c3 input m", "data:s3://lake/raw > run:default/a1 input raw",
+		"data:store://artifacts/default/never > run:default/c3 input gone", "function:default/f > run:default/a1 function",
+		"function:default/f > run:default/b2 function", "run:default/a1 > artifact:default/clean output clean",
+		"run:default/b2 > artifact:default/model output model",
+	}
+	t.Run("up and down", func(t *testing.T) {
+		b := flow(t)
+		b.same(anyStrings(b.edgesOf("c3", lineage.Up)), anyStrings(all))
+		b.same(anyStrings(b.edgesOf("s3://lake/raw", lineage.Down)), anyStrings(without(all, "function:", "data:store")))
+		b.same(anyStrings(b.edgesOf("default/f@0a", lineage.Down)), anyStrings(without(all, "data:")))
+		b.same(anyStrings(b.edgesOf("model", lineage.Both)), anyStrings(without(all, "data:store", "artifact:default/clean > run:default/c3")))
+		b.same(anyStrings(b.edgesOf("clean", lineage.Up)), anyStrings([]string{all[3], all[5], all[7]}))
+	})
+	t.Run("a version stays what it was", func(t *testing.T) {
+		b := flow(t)
+		b.step("d4", `{}`, "clean") // the tag latest moves
+		b.doc(b.RunUpdate(b.ctx, run.Key{Project: "default", UID: "b2"}, object(`{"status.results":{"x":1}}`)))
+		b.same(anyStrings(b.edgesOf("clean", lineage.Down)), []any{})
+		b.same(anyStrings(b.edgesOf("b2", lineage.Up)), anyStrings([]string{all[0], all[3], all[5], all[6], all[7]}))
+	})
+	t.Run("an input that changes", func(t *testing.T) {
+		b := flow(t)
+		b.doc(b.RunUpdate(b.ctx, run.Key{Project: "default", UID: "b2"}, object(`{"spec.inputs":{"other":"s3://lake/x"}}`)))
+		b.same(anyStrings(b.edgesOf("b2", lineage.Up)), anyStrings([]string{"data:s3://lake/x > run:default/b2 input other", all[6]}))
+	})
+	t.Run("deleted", func(t *testing.T) {
+		b := flow(t)
+		b.must(b.RunDelete(b.ctx, "default", "b2"))
+		b.same(anyStrings(b.edgesOf("clean", lineage.Down)), anyStrings([]string{all[1]}))
+		// The artifact is kept and tells which run made it.
+		b.same(anyStrings(b.edgesOf("model", lineage.Up)), anyStrings([]string{all[8]}))
+		if _, err := b.ArtifactDelete(b.ctx, store.ArtifactFilter{Project: "default", Name: store.NameFilter{Value: "clean"}}); err != nil {
+			b.Fatal(err)
+		}
+		if got := b.edgesOf("c3", lineage.Up); !slices.Contains(got, "data:/files/a1/clean > run:default/c3 input file") {
+			b.Errorf("the input of a deleted artifact is not told: %v", got)
+		}
+		b.must(b.ProjectDelete(b.ctx, "default"))
+		_, err := b.LineageFind(b.ctx, "default", "s3://lake/raw")
+		b.refuses(err, fault.CodeNotFound, "nothing is known of s3://lake/raw")
+	})
+	t.Run("content, iterations, reruns", func(t *testing.T) {
+		b := setup(t, fresh)
+		b.step("a1", `{}`, "model")
+		b.doc(b.RunUpdate(b.ctx, run.Key{Project: "default", UID: "a1"}, object(`{"status.provenance":{"outputs":{"model":{"digest":"sha256:00ff"}}}}`)))
+		b.step("b2", `{"inputs":{"m":"/copied/elsewhere"}}`)
+		b.doc(b.RunUpdate(b.ctx, run.Key{Project: "default", UID: "b2"}, object(`{"status.provenance":{"inputs":{"m":{"digest":"sha256:00ff"}},"rerun_of":"a1"}}`)))
+		b.must(b.Tx(b.ctx, func(tx *store.Tx) error {
+			return tx.RunChild(b.ctx, run.Key{Project: "default", UID: "b2", Iter: 3}, func(doc document.Object) (document.Object, error) { return doc, nil })
+		}))
+		want := []string{"artifact:default/model > run:default/b2 content m", "run:default/a1 > artifact:default/model output model", "run:default/a1 > run:default/b2 rerun"}
+		b.same(anyStrings(b.edgesOf("b2", lineage.Up)), anyStrings(want))
+		b.same(anyStrings(b.edgesOf("a1", lineage.Down)), anyStrings(append(want, "run:default/b2 > run:default/b2#3 child")))
+		b.same(anyStrings(b.edgesOf("b2#3", lineage.Up)), anyStrings(append(want, "run:default/b2 > run:default/b2#3 child")))
+	})
+	t.Run("limits", func(t *testing.T) {
+		b := setup(t, fresh)
+		b.step("a1", `{}`, "model")
+		for i := range 40 {
+			b.step(fmt.Sprintf("u%d", i), `{"inputs":{"m":"store://models/default/model"}}`)
+		}
+		id, err := b.LineageFind(b.ctx, "default", "model")
+		b.must(err)
+		for _, q := range []lineage.Question{{Root: id, Fan: 10}, {Root: id, Nodes: 12, Fan: 100, Direction: lineage.Down}} {
+			g, err := lineage.Walk(b.ctx, b.Lineage(), q)
+			b.must(err)
+			if len(g.Nodes) != 12 || !g.Cut[id] {
+				b.Errorf("%+v: %d nodes, cut %v", q, len(g.Nodes), g.Cut)
+			}
+		}
+		_, err = lineage.Walk(b.ctx, b.Lineage(), lineage.Question{Root: id, Depth: 101})
+		b.refuses(err, fault.CodeInvalid, "between 1 and 100")
+	})
+	t.Run("names", func(t *testing.T) {
+		b := flow(t)
+		for name, text := range map[string]string{
+			"no-such": "there is no run, function or artifact", "store://models/default/none": "there is no", "run:default/none": "nothing is known",
+			"run:default/c3#x": "", "artifact:default/clean": "", "s3://lake/other": "nothing is known", "db://default/none": "there is no function",
+		} {
+			if id, err := b.LineageFind(b.ctx, "default", name); err == nil || !strings.Contains(err.Error(), text) || !fault.Is(err, fault.CodeNotFound) && !fault.Is(err, fault.CodeInvalid) {
+				b.Errorf("%s: %q, %v", name, id, err)
+			}
+		}
+		ctx, cancel := context.WithCancel(b.ctx)
+		cancel()
+		if _, err := lineage.Walk(ctx, b.Lineage(), lineage.Question{Root: "run:default/c3"}); err == nil {
+			b.Error("a cancelled walk answers")
+		}
+	})
+}
+
+func without(list []string, prefixes ...string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
+	})
+}
+
+func anyStrings(list []string) []any {
+	list = slices.Sorted(slices.Values(list))
+	out := make([]any, len(list))
+	for i, s := range list {
+		out[i] = s
+	}
+	return out
+}

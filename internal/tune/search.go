@@ -1,0 +1,260 @@
+package tune
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
+)
+
+// Reason says why a search gives no more points.
+type Reason string
+
+// The reasons; "" while it goes on.
+const (
+	Exhausted Reason = "exhausted"      // every point was given
+	Condition Reason = "stop_condition" // it held for an iteration
+	Errors    Reason = "max_errors"     // more iterations failed than that
+)
+
+// Trial is an iteration to execute.
+type Trial struct {
+	Iter  int // from 1 on
+	Point Point
+}
+
+// Outcome is how an iteration ended.
+type Outcome struct {
+	Iter    int
+	State   string // completed, error or aborted
+	Results document.Object
+}
+
+// State is what a search continues from, together with the outcomes of the
+// iterations that have ended. It is small whatever the size of the search, and is
+// JSON.
+type State struct {
+	Next     int            `json:"next"`              // number of the next iteration
+	Position int            `json:"position"`          // points that the strategy has given
+	Pending  map[int]Params `json:"pending,omitempty"` // given and not ended: to be executed again
+	Queued   []Params       `json:"queued,omitempty"`  // points to try next
+	Stopped  Reason         `json:"stopped,omitempty"`
+	Seed     uint64         `json:"seed"`
+	Problem  string         `json:"problem,omitempty"` // first failure of the stop condition
+}
+
+// Params are the values of a point. As JSON their numbers keep their literals.
+type Params document.Object
+
+// MarshalJSON implements json.Marshaler.
+func (p Params) MarshalJSON() ([]byte, error) { return document.Encode(document.Object(p)), nil }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *Params) UnmarshalJSON(raw []byte) error {
+	object, err := document.DecodeObject(raw)
+	*p = object
+	return err
+}
+
+// Search gives one iteration after the other and learns how they ended. Any number
+// may be out at once. It is not safe for use by several goroutines.
+type Search struct {
+	options Options
+	stop    *StopCondition
+	points  generator
+	names   []string
+
+	next, position int
+	pending        map[int]Point
+	resume         []Trial // given before a restart and not ended
+	queued         []Point
+	stopped        Reason
+	problem        string
+	best           Best
+	failed, ended  int
+	seed           uint64
+}
+
+// New checks a task and returns its search. seed is used unless the options have
+// one. known are the declared results, nil when they are not known; see CompileStop.
+func New(o Options, v *Values, seed uint64, known []string) (*Search, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.Seed != nil {
+		seed = *o.Seed
+	}
+	stop, err := CompileStop(o.StopCondition, known)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil && o.Selector.Result != "" && !slices.Contains(known, o.Selector.Result) {
+		return nil, fault.Invalid("selector %s: there is no result %q; the results are %v", o.Selector, o.Selector.Result, known)
+	}
+	points, err := newGenerator(o, v, seed)
+	if err != nil {
+		return nil, err
+	}
+	return &Search{options: o, stop: stop, points: points, names: v.Names, next: 1, pending: map[int]Point{}, seed: seed}, nil
+}
+
+// Total is how many iterations there are, with those that were queued.
+func (s *Search) Total() int { return s.next - 1 + len(s.queued) + s.points.total() - s.position }
+
+// Next returns the next iteration; false when there is none, for which Stopped
+// says why. After a restart those come first that were out then.
+func (s *Search) Next() (Trial, bool) {
+	var t Trial
+	switch {
+	case s.stopped != "" && s.stopped != Exhausted:
+		return t, false
+	case len(s.resume) > 0:
+		t = s.resume[0]
+		s.resume = s.resume[1:]
+		return t, true
+	case len(s.queued) > 0:
+		t.Point = s.queued[0]
+		s.queued = s.queued[1:]
+	case s.position < s.points.total():
+		t.Point = s.points.at(s.position)
+		s.position++
+	default:
+		s.stopped = Exhausted
+		return t, false
+	}
+	t.Iter = s.next
+	s.next++
+	s.pending[t.Iter] = t.Point
+	return t, true
+}
+
+// Queue puts a point before those of the strategy.
+func (s *Search) Queue(values document.Object) error {
+	if s.stopped != "" && s.stopped != Exhausted {
+		return fault.Conflict("the task has stopped (%s) and takes no more points", s.stopped)
+	}
+	if len(values) == 0 {
+		return fault.Invalid("a point needs at least one value")
+	}
+	s.queued, s.stopped = append(s.queued, pointOf(values, s.names)), ""
+	return nil
+}
+
+// Tell takes the end of an iteration into account. An iteration that is not out
+// changes nothing.
+func (s *Search) Tell(o Outcome) {
+	point, ok := s.pending[o.Iter]
+	if !ok {
+		return
+	}
+	delete(s.pending, o.Iter)
+	s.resume = slices.DeleteFunc(s.resume, func(t Trial) bool { return t.Iter == o.Iter })
+	s.take(o, point)
+	switch {
+	case o.State == "error":
+		if s.failed > cmp.Or(s.options.MaxErrors, DefaultMaxErrors) {
+			s.stopped = Errors
+		}
+	case o.State == "completed" && s.stop != nil:
+		holds, err := s.stop.Holds(o.Results)
+		if err != nil && s.problem == "" {
+			s.problem = err.Error()
+		}
+		if holds && (s.stopped == "" || s.stopped == Exhausted) {
+			s.stopped = Condition
+		}
+	}
+}
+
+// take counts an outcome, and lets selector and strategy see it.
+func (s *Search) take(o Outcome, point Point) {
+	s.ended++
+	if o.State == "error" {
+		s.failed++
+		return
+	}
+	if o.State != "completed" {
+		return
+	}
+	s.best.consider(s.options.Selector, o.Iter, o.Results)
+	if value, ok := s.options.Selector.Value(o.Results); ok {
+		s.points.observe(o.Iter, point, s.options.Selector.Loss(value))
+	}
+}
+
+// Best returns the best iteration so far.
+func (s *Search) Best() Best { return s.best }
+
+// Failed and Ended count iterations.
+func (s *Search) Failed() int { return s.failed }
+
+// Ended counts the iterations that have ended, however.
+func (s *Search) Ended() int { return s.ended }
+
+// Out counts the iterations that were given and have not ended.
+func (s *Search) Out() int { return len(s.pending) }
+
+// Stopped says why there is no next iteration; "" while there is one.
+func (s *Search) Stopped() Reason { return s.stopped }
+
+// Problem is the first failure to evaluate the stop condition, "" when there was
+// none.
+func (s *Search) Problem() string { return s.problem }
+
+// State returns what Restore continues from.
+func (s *Search) State() State {
+	st := State{
+		Next: s.next, Position: s.position, Stopped: s.stopped, Seed: s.seed, Problem: s.problem,
+		Pending: map[int]Params{},
+	}
+	for iter, point := range s.pending {
+		st.Pending[iter] = Params(point.Object())
+	}
+	for _, point := range s.queued {
+		st.Queued = append(st.Queued, Params(point.Object()))
+	}
+	return st
+}
+
+// Restore brings a new search to where another of the same task was. ended are the
+// outcomes of all iterations that have ended, in any order, with the parameters
+// that params returns for them; iterations that the state has as pending but ended
+// tells of are not executed again.
+func (s *Search) Restore(st State, ended []Outcome, params func(iter int) document.Object) error {
+	if s.next != 1 {
+		return fault.Conflict("a search that has begun cannot be restored")
+	}
+	if st.Seed != s.seed {
+		return fault.Invalid("the state is of a search with seed %d, not %d", st.Seed, s.seed)
+	}
+	if st.Next < 1 || st.Position < 0 || st.Position > s.points.total() {
+		return fault.Invalid("the state (iteration %d, position %d) is not of this search, which has %d points", st.Next, st.Position, s.points.total())
+	}
+	s.next, s.position, s.problem = st.Next, st.Position, st.Problem
+	for _, iter := range slices.Sorted(maps.Keys(st.Pending)) {
+		s.pending[iter] = pointOf(document.Object(st.Pending[iter]), s.names)
+		s.resume = append(s.resume, Trial{Iter: iter, Point: s.pending[iter]})
+	}
+	for _, values := range st.Queued {
+		s.queued = append(s.queued, pointOf(document.Object(values), s.names))
+	}
+	ordered := slices.Clone(ended)
+	slices.SortFunc(ordered, func(a, b Outcome) int { return cmp.Compare(a.Iter, b.Iter) })
+	ordered = slices.CompactFunc(ordered, func(a, b Outcome) bool { return a.Iter == b.Iter })
+	if n := len(ordered); n > 0 && ordered[n-1].Iter >= s.next {
+		return fault.Invalid("iteration %d has ended, but the state knows of %d: it is older than the iteration", ordered[n-1].Iter, s.next-1)
+	}
+	for _, o := range ordered {
+		if _, out := s.pending[o.Iter]; out {
+			s.Tell(o)
+			continue
+		}
+		s.take(o, pointOf(params(o.Iter), s.names))
+	}
+	if st.Stopped != "" {
+		s.stopped = st.Stopped
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+"""The run's context."""
+
+from millrace._context import MLClientCtx
+
+__all__ = ["MLClientCtx"]

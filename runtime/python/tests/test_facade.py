@@ -1,0 +1,213 @@
+"""The built-in `mlrun`, where the package itself is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import unittest
+
+from tests.host import WorkerCase
+
+
+@unittest.skipIf(importlib.util.find_spec("mlrun"), "this interpreter has the mlrun package")
+class FacadeTest(WorkerCase):
+    def said(self, statement):
+        """Return the type and text of what statement raises in a handler."""
+        code = "def handler():\n    try:\n        %s\n    except Exception as e:\n        return [type(e).__name__, str(e)]\n"
+        return self.results(code % statement)["return"]
+
+    def test_imports_in_every_style(self):
+        code = """
+            import mlrun
+            import mlrun.artifacts as arts
+            import mlrun.execution
+            from mlrun import DataItem, MLClientCtx, get_or_create_ctx, handler as mlrun_handler
+            from mlrun.artifacts import Artifact, DirArtifact
+            from mlrun.artifacts.base import Artifact as Base
+            from mlrun.datastore import DataItem as Item
+            from mlrun.datastore.base import DataItem as Deep
+            from mlrun.execution import MLClientCtx as Ctx
+            from mlrun.run import get_dataitem
+            from mlrun.utils import logger
+            from mlrun.utils.helpers import now_date
+            import millrace
+            def handler(context: mlrun.MLClientCtx, data: mlrun.DataItem):
+                assert isinstance(context, MLClientCtx) and Ctx is MLClientCtx is mlrun.execution.MLClientCtx
+                assert isinstance(data, DataItem) and Item is Deep is DataItem is mlrun.datastore.DataItem
+                assert Base is Artifact is arts.Artifact is mlrun.artifacts.Artifact is millrace.Artifact
+                assert get_or_create_ctx("x") is context is mlrun.get_or_create_ctx("y")
+                assert mlrun.get_dataitem(data.url).get() == data.get() == mlrun.get_object(data.url)
+                assert mlrun.get_current_project().name == context.project == mlrun.mlconf.default_project
+                assert issubclass(DirArtifact, Artifact) and now_date().tzinfo
+                logger.info("a line", n=1)
+                context.log_result("version", mlrun.__version__)
+                return [data.get(encoding="utf-8"), sorted(n for n in dir(mlrun) if n == "artifacts")]
+            """
+        path = self.write("data.txt", "text")
+        run = {"metadata": {"name": "r", "uid": "u", "project": "p"}, "spec": {"inputs": {"data": path}}}
+        answer, emitted, host = self.run_code(code, run=run)
+        self.assertEqual(answer["state"], "completed", host.log())
+        self.assertIn({"version": "0+millrace"}, [record.get("results") for record in emitted])
+        self.assertEqual(emitted[-1]["results"]["return"], ["text", ["artifacts"]])
+        self.assertRegex(host.log(), r'\[info\] a line: \{"n":1\}')
+
+    def test_what_is_missing_says_what_to_do(self):
+        end = " is not part of the mlrun built into Millrace; add `mlrun` to the function's requirements"
+        cases = {
+            "import mlrun.frameworks": ("ModuleNotFoundError", "mlrun.frameworks"),
+            "import mlrun.frameworks.sklearn": ("ModuleNotFoundError", "mlrun.frameworks"),
+            "from mlrun.frameworks.sklearn import apply_mlrun": ("ModuleNotFoundError", "mlrun.frameworks"),
+            "from mlrun import new_function": ("ModuleNotFoundError", "mlrun.new_function"),
+            "from mlrun.artifacts import Nothing": ("ModuleNotFoundError", "mlrun.artifacts.Nothing"),
+            "from mlrun.serving import V2ModelServer": ("ModuleNotFoundError", "mlrun.serving"),
+            "from mlrun.datastore.base import Nothing": ("ModuleNotFoundError", "mlrun.datastore.base.Nothing"),
+            "import mlrun.utils.deep": ("ModuleNotFoundError", "mlrun.utils.deep"),
+            "import mlrun; mlrun.code_to_function('x')": ("AttributeError", "mlrun.code_to_function"),
+            "import mlrun; mlrun.serving.V2ModelServer": ("AttributeError", "mlrun.serving"),
+            "import mlrun; mlrun.utils.nothing": ("AttributeError", "mlrun.utils.nothing"),
+            "import mlrun; mlrun.mlconf.httpdb": ("AttributeError", "the setting mlconf.httpdb"),
+            "import mlrun; mlrun.get_current_project().list_runs": ("AttributeError", "MlrunProject.list_runs"),
+            "import mlrun; mlrun.get_or_create_ctx('x', spec={})": (
+                "NotImplementedError",
+                "get_or_create_ctx with an event or a spec",
+            ),
+        }
+        for statement, (kind, what) in cases.items():
+            with self.subTest(statement):
+                if what == "mlrun.utils.nothing" or what == "mlrun.datastore.base.Nothing":
+                    found = self.said(statement)
+                    self.assertEqual(found[0], kind)
+                    continue
+                self.assertEqual(self.said(statement), [kind, what + end])
+
+    def test_a_package_that_is_there_wins(self):
+        os.makedirs(self.folder + "/site/mlrun")
+        self.write("site/mlrun/__init__.py", "mine = 'installed'\n")
+        code = """
+            import mlrun
+            def handler():
+                try:
+                    from mlrun.artifacts import Artifact
+                except ModuleNotFoundError as error:
+                    return [mlrun.mine, error.name]
+            """
+        found = self.results(code, start={"env": {"PYTHONPATH": self.folder + "/site"}})
+        self.assertEqual(found["return"], ["installed", "mlrun.artifacts"])
+
+    def test_a_finder_that_was_added_later_wins(self):
+        os.makedirs(self.folder + "/src/mlrun")
+        self.write("src/mlrun/__init__.py", "mine = 'editable'\n")
+        code = """
+            import sys, importlib.util
+            class Editable:
+                @staticmethod
+                def find_spec(name, path=None, target=None):
+                    if name == "mlrun":
+                        return importlib.util.spec_from_file_location(name, %r)
+            sys.meta_path.append(Editable)
+            import mlrun
+            def handler():
+                return mlrun.mine
+            """
+        self.assertEqual(self.results(code % (self.folder + "/src/mlrun/__init__.py"))["return"], "editable")
+
+    def test_nothing_is_loaded_unless_it_is_imported(self):
+        code = """
+            import sys
+            def handler():
+                return sorted(n for n in sys.modules if n.startswith("mlrun") or "facade" in n or n.endswith("pack"))
+            """
+        self.assertEqual(self.results(code)["return"], [])
+
+    def test_context_by_annotation(self):
+        for head, annotation in (
+            ("import mlrun", "mlrun.MLClientCtx"),
+            ("import mlrun", "mlrun.execution.MLClientCtx"),
+            ("from mlrun.execution import MLClientCtx", "MLClientCtx"),
+            ("from __future__ import annotations\nimport mlrun", "mlrun.MLClientCtx"),
+        ):
+            with self.subTest(annotation):
+                code = "%s\ndef handler(ctx: %s, x=1):\n    return [type(ctx).__name__, x]\n" % (head, annotation)
+                self.assertEqual(self.results(code)["return"], ["MLClientCtx", 1])
+
+    def test_secrets_and_settings(self):
+        code = """
+            import mlrun
+            def handler(context):
+                return [
+                    mlrun.get_secret_or_env("TOKEN"),
+                    mlrun.get_secret_or_env("NONE", default="d"),
+                    mlrun.get_secret_or_env("A", secret_provider={"A": "p"}),
+                    mlrun.get_secret_or_env("A", secret_provider=lambda key: key + "!"),
+                    mlrun.mlconf.artifact_path,
+                ]
+            """
+        run = {"spec": {"output_path": "/tmp/out"}}
+        found = self.results(code, run=run, env={"TOKEN": "t"})
+        self.assertEqual(found["return"], ["t", "d", "p", "A!", "/tmp/out"])
+
+    def test_errors(self):
+        code = """
+            import mlrun, mlrun.errors
+            def handler():
+                found = []
+                for kind in (ValueError, mlrun.errors.MLRunBaseError):
+                    try:
+                        raise mlrun.errors.MLRunInvalidArgumentError("wrong")
+                    except kind as error:
+                        found.append([str(error), error.error_status_code])
+                assert issubclass(mlrun.errors.MLRunRuntimeError, RuntimeError)
+                assert mlrun.MLRunNotFoundError is mlrun.errors.MLRunNotFoundError
+                return found
+            """
+        self.assertEqual(self.results(code)["return"], [["wrong", 400], ["wrong", 400]])
+
+    def test_handler_decorator(self):
+        code = """
+            import mlrun
+            @mlrun.handler(labels={"stage": 1}, outputs=["total", "*each", "names : file"])
+            def handler(numbers: list, factor=1):
+                return sum(numbers) * factor, numbers, ["a"]
+            """
+        path = self.write("n.json", "[1, 2]")
+        run = {
+            "metadata": {"name": "r", "uid": "u", "project": "p"},
+            "spec": {"inputs": {"numbers": path}, "parameters": {"factor": 3}, "output_path": self.folder + "/out"},
+        }
+        answer, emitted, host = self.run_code(code, run=run)
+        self.assertEqual(answer["state"], "completed", host.log())
+        merged = {"results": {}, "labels": {}}
+        for record in emitted:
+            for what in merged:
+                merged[what].update(record.get(what, {}))
+        self.assertEqual(merged, {"results": {"total": 9, "each0": 1, "each1": 2}, "labels": {"stage": "1"}})
+        artifact = next(r["doc"] for r in emitted if r["t"] == "artifact")
+        self.assertEqual(artifact["metadata"]["key"], "names")
+        with open(artifact["spec"]["target_path"]) as file:
+            self.assertEqual(json.load(file), ["a"])
+
+    def test_handler_decorator_variants(self):
+        code = """
+            import mlrun
+            @mlrun.handler(outputs=["inner"])
+            def helper(x):
+                return x * 2
+            @mlrun.handler(inputs=False)
+            def raw(data: str):
+                return type(data).__name__
+            @mlrun.handler(inputs={"data": int, "text": "pathlib.Path"})
+            def typed(data, text):
+                return [data + 1, type(text).__name__]
+            def handler(context, data):
+                context.log_result("raw", raw(data))
+                context.log_result("typed", typed(data, data))
+                context.log_result("none", helper(4))
+                return repr(helper.__name__)
+            """
+        run = {"spec": {"inputs": {"data": self.write("n.txt", "41\n")}}}
+        found = self.results(code, run=run)
+        self.assertEqual(
+            found,
+            {"raw": "DataItem", "typed": [42, "PosixPath"], "inner": 8, "none": "None", "return": "'helper'"},
+        )

@@ -1,0 +1,104 @@
+"""Artifacts of every kind, logged, listed, read and deleted; secrets of a project."""
+
+import os
+import pathlib
+
+import mlrun
+from flow import Flow
+
+
+class Artifacts(Flow):
+    def path(self, artifact):
+        return pathlib.Path(artifact.spec.target_path)
+
+    def remove(self, artifact, strategy):
+        self.db.del_artifact(
+            artifact.spec.db_key,
+            project=self.project_name,
+            tree=artifact.metadata.tree,
+            deletion_strategy=strategy,
+        )
+
+    def test_plain_artifacts_are_addressed_by_their_content(self):
+        one = self.project.log_artifact("one", body="equal", format="txt")
+        two = self.project.log_artifact("two", body="equal", format="txt")
+        self.assertEqual(one.spec.target_path, two.spec.target_path)
+        self.assertIn(one.metadata.hash, one.spec.target_path)
+        self.assertEqual(mlrun.get_dataitem(one.uri).get(), b"equal")
+        force = mlrun.common.schemas.artifact.ArtifactsDeletionStrategies.data_force
+        self.remove(one, force)
+        self.assertTrue(self.path(two).exists())
+        self.remove(two, force)
+        self.assertFalse(self.path(two).exists())
+        self.assertEqual(len(self.project.list_artifacts("one")) + len(self.project.list_artifacts("two")), 0)
+
+    def test_folders_tables_and_plotly(self):
+        self.write("folder/a.txt", "a\n")
+        folder = self.project.log_artifact(
+            mlrun.artifacts.DirArtifact("folder"), target_path=str(self.folder / "folder") + "/"
+        )
+        self.assertEqual(self.project.get_artifact("folder").kind, "dir")
+        self.assertTrue(folder.spec.target_path)
+        import pandas
+
+        frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+        self.project.log_artifact(mlrun.artifacts.TableArtifact("table", df=frame))
+        self.assertEqual(self.project.get_artifact("table").kind, "table")
+        kinds = {artifact.kind for artifact in self.project.list_artifacts().to_objects()}
+        self.assertLessEqual({"dir", "table"}, kinds)
+        self.project.log_artifact(mlrun.artifacts.Artifact("chart", body="<html/>", format="html"))
+        self.assertEqual(self.project.get_artifact("chart").to_dataitem().get(), b"<html/>")
+
+    def test_datasets(self):
+        import pandas
+
+        frame = pandas.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+        for form in ("csv", "parquet"):
+            self.project.log_dataset(form + "-data", df=frame, format=form)
+            found = self.project.get_artifact(form + "-data")
+            self.assertEqual(found.spec.length, 3)
+            self.assertEqual(list(found.to_dataitem().as_df()["a"]), [1, 2, 3])
+        names = {artifact.metadata.key for artifact in self.project.list_artifacts(kind="dataset").to_objects()}
+        self.assertEqual(names, {"csv-data", "parquet-data"})
+
+    def test_models(self):
+        model = self.project.log_model(
+            "net", body=b"weights", model_file="net.bin", metrics={"acc": 0.5}, framework="own", extra_data={"note": b"text"}
+        )
+        (found,) = self.project.list_models("net")
+        self.assertEqual(found.spec.metrics, {"acc": 0.5})
+        local, spec, extra = mlrun.artifacts.get_model(model.uri, ".bin")
+        self.assertEqual(pathlib.Path(local).read_bytes(), b"weights")
+        self.assertEqual(extra["note"].get(), b"text")
+        strategies = mlrun.common.schemas.artifact.ArtifactsDeletionStrategies
+        with self.assertRaises(mlrun.errors.MLRunHTTPError):
+            self.remove(model, strategies.data_force)
+        self.assertEqual(len(self.project.list_models("net")), 1)
+        self.remove(model, strategies.metadata_only)
+        self.assertEqual(len(self.project.list_models("net")), 0)
+
+    def test_versions_and_tags(self):
+        first = self.project.log_artifact("versioned", body="1", format="txt", tag="v1")
+        self.project.log_artifact("versioned", body="2", format="txt", tag="v2")
+        self.assertEqual(self.project.get_artifact("versioned", tag="v1").to_dataitem().get(), b"1")
+        self.db.tag_artifacts([self.db.read_artifact("versioned", "v1", project=self.project_name)], self.project_name, "best")
+        self.assertIn("best", self.db.list_artifact_tags(self.project_name))
+        self.assertEqual(self.project.get_artifact("versioned", tag="best").metadata.tree, first.metadata.tree)
+
+    def test_project_secrets_reach_the_runs_that_name_them(self):
+        self.project.set_secrets({"TOKEN": "hidden-in-plain-sight"})
+        self.assertEqual(self.db.list_project_secret_keys(self.project_name, "kubernetes").secret_keys, ["TOKEN"])
+        fn = self.job("reads", "def main(context):\n    print('token', context.get_secret('TOKEN'), context.get_secret('OWN'))\n")
+        task = mlrun.new_task(handler="main").with_secrets("kubernetes", ["TOKEN"]).with_secrets("inline", {"OWN": "brought-along"})
+        run = fn.run(task, watch=False)
+        run.wait_for_completion(show_logs=False)
+        _, log = self.db.get_log(run.uid(), self.project_name)
+        self.assertIn("token ********************* *************", log.decode())
+        self.assertNotIn("brought-along", str(self.db.read_run(run.uid(), self.project_name)))
+        bare = self.job("bare", "def main(context):\n    print('token', context.get_secret('TOKEN'), context.get_secret('OWN'))\n").run(handler="main", watch=False)
+        bare.wait_for_completion(show_logs=False)
+        _, log = self.db.get_log(bare.uid(), self.project_name)
+        self.assertIn("token None None", log.decode())
+        self.db.delete_project_secrets(self.project_name, "kubernetes", ["TOKEN"])
+        self.assertEqual(self.db.list_project_secret_keys(self.project_name, "kubernetes").secret_keys, [])
+        self.assertNotIn("TOKEN", os.environ)

@@ -1,0 +1,217 @@
+"""Functions in the style of a public hub, run by two servers: one whose
+interpreter has the mlrun package, one whose interpreter has not, so that the
+functions get what is built in. Their results and artifacts must be equal."""
+
+import json
+import os
+import pathlib
+import random
+import zipfile
+
+import mlrun
+import pandas
+from flow import URL, Flow
+
+FACADE_URL = os.environ["MILLRACE_FACADE_URL"]
+HUB = pathlib.Path(__file__).parent / "hub"
+# The SDK draws these from child contexts; a server of ours keeps the table itself.
+SUMMARIES = ("iteration_results", "parallel_coordinates")
+# What must be equal of an artifact's spec and status.
+SPEC = (
+    "algorithm", "framework", "header", "inputs", "label_column", "length", "metrics", "model_file", "outputs",
+    "parameters", "viewer",
+)  # fmt: skip
+TEXT = (".csv", ".json", ".html", ".txt", ".bin", ".md")
+
+
+class Outcome:
+    """One run as one of the servers made it."""
+
+    def __init__(self, run, document, artifacts):
+        self.state = run.state()
+        self.results = run.status.results or {}
+        self.labels = {k: v for k, v in document["metadata"]["labels"].items() if k in ("class", "stage")}
+        # The SDK leaves the state of a completed child context out of its table.
+        self.iterations = [row[1:] for row in run.status.to_dict().get("iterations") or ()]
+        self.artifacts = artifacts
+
+    def uri(self, key):
+        """Return the store:// URI of an artifact."""
+        document = self.artifacts[key]
+        prefix = {"model": "models", "dataset": "datasets"}.get(document.get("kind"), "artifacts")
+        metadata, name = document["metadata"], document["spec"]["db_key"]
+        return f"store://{prefix}/{metadata['project']}/{name}@{metadata['tree']}"
+
+    def compared(self):
+        return {
+            "state": self.state,
+            "results": self.results,
+            "labels": self.labels,
+            "iterations": self.iterations,
+            "artifacts": {key: self.artifact(key) for key in sorted(self.artifacts) if key not in SUMMARIES},
+        }
+
+    def artifact(self, key):
+        """Return what must be equal of an artifact, its content included."""
+        document = self.artifacts[key]
+        metadata, spec, status = (document.get(part) or {} for part in ("metadata", "spec", "status"))
+        found = {"kind": document.get("kind"), "labels": metadata.get("labels") or {}}
+        found.update({name: spec[name] for name in SPEC if spec.get(name)})
+        found["schema"] = [field["name"] for field in (spec.get("schema") or {}).get("fields", ())]
+        found["preview"] = status.get("preview")
+        found["stats"] = rounded(status.get("stats"))
+        if document.get("kind") == "dir":  # whose files the SDK does not record
+            return found
+        found["extra"] = sorted(spec.get("extra_data") or {})
+        recorded = spec.get("unpackaging_instructions") or {}
+        found["packed"] = {k: v for k, v in recorded.items() if k != "instructions"}
+        if recorded.get("artifact_type") != "object":  # that one records versions
+            found["packed"]["instructions"] = recorded.get("instructions")
+        found["inline"] = spec.get("inline")
+        path = pathlib.Path(spec.get("target_path") or "/nonexistent")
+        suffix = path.suffix
+        if suffix == ".html" and document.get("kind") == "plotly":
+            found["content"] = "plotly" in path.read_text()
+        elif suffix in TEXT:
+            found["content"] = path.read_bytes()
+        elif suffix in (".parquet", ".pq"):
+            frame = pandas.read_parquet(path)
+            found["content"] = [list(frame.columns), frame.values.tolist()]
+        elif suffix:
+            found["content"] = path.stat().st_size > 0
+        return found
+
+
+def rounded(value):
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return value
+
+
+class Hub(Flow):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        mlrun.set_environment(FACADE_URL)
+        mlrun.get_or_create_project(cls.project_name, context=str(cls.folder / "facade"))
+        draw = random.Random(5)
+        rows = ["a,b,c,label"]
+        for number in range(60):
+            label = number % 2
+            rows.append(f"{draw.gauss(2 * label, 1):.3f},{draw.gauss(0, 1):.3f},{draw.gauss(-label, 0.5):.3f},{label}")
+        cls.table = cls.folder / "table.csv"
+        cls.table.write_text("\n".join(rows) + "\n")
+
+    def on(self, url, name, handler, **options):
+        """Run a function of hub/ by the server at url."""
+        mlrun.set_environment(url)
+        function = mlrun.code_to_function(
+            name.replace("_", "-"), project=self.project_name, filename=str(HUB / (name + ".py")), kind="job",
+            image="mlrun/mlrun",
+        )  # fmt: skip
+        db = mlrun.get_run_db()
+        try:
+            run = function.run(handler=handler, watch=False, **options)
+            run.wait_for_completion(raise_on_failure=False, show_logs=False)
+        finally:
+            mlrun.set_environment(url)
+        if run.state() != "completed":
+            log = db.get_log(run.uid(), self.project_name)[1].decode()
+            self.fail(f"{name} by {url}: {run.error}\n{log}")
+        artifacts = {}
+        for document in db.list_artifacts(project=self.project_name, tree=run.uid()):
+            artifacts[document["metadata"]["key"]] = document
+        return Outcome(run, db.read_run(run.uid(), self.project_name), artifacts)
+
+    def both(self, name, handler, inputs=None, **options):
+        """Run by both servers and compare; inputs may be a function of the server's URL."""
+        real, facade = (
+            self.on(url, name, handler, inputs=inputs(url) if callable(inputs) else inputs, **options)
+            for url in (URL, FACADE_URL)
+        )
+        self.assertEqual(facade.compared(), real.compared())
+        self.outcomes = {URL: real, FACADE_URL: facade}
+        return facade
+
+    def test_describe_data(self):
+        found = self.both("describe_data", "analyze", {"table": str(self.table)}, params={"name": "set"})
+        self.assertEqual(set(found.artifacts), {"describe", "correlation", "histogram", "set"})
+        self.assertEqual(found.results["classes"], {"0": 30, "1": 30})
+
+    def test_train_test_and_infer(self):
+        trained = self.both("train_classifier", "train", {"dataset": str(self.table)})
+        self.assertEqual(set(trained.artifacts), {"model", "test_set"})
+        self.assertGreater(trained.results["accuracy"], 0.7)
+        outcomes = self.outcomes
+
+        def model_and(url, **more):
+            return {key: outcomes[url].uri(name) for key, name in more.items()}
+
+        tested = self.both(
+            "test_classifier", "test", lambda url: model_and(url, models_path="model", test_set="test_set")
+        )
+        self.assertEqual(tested.results["accuracy"], trained.results["accuracy"])
+        inferred = self.both(
+            "batch_inference", "infer", lambda url: dict(model_and(url, model_path="model"), dataset=str(self.table)),
+            params={"label_column": "label"}, returns=["predictions : dataset", "share", "first"],
+        )  # fmt: skip
+        self.assertEqual(set(inferred.artifacts), {"predictions"})
+        self.assertEqual(len(inferred.results["first"]), 3)
+
+    def test_feature_selection(self):
+        found = self.both("feature_selection", "select", {"df_artifact": str(self.table)}, params={"min_votes": 2})
+        self.assertEqual(found.results["features"], ["a", "c"])
+
+    def test_archives(self):
+        path = self.folder / "data.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("one.txt", "1")
+            archive.writestr("two.txt", "2")
+        found = self.both("load_archive", "open_archive", {"archive_url": str(path)})
+        self.assertEqual(found.results, {"files": ["one.txt", "two.txt"]})
+        kept = found.artifacts["content"]["spec"]
+        self.assertEqual(sorted(os.listdir(kept["target_path"])), ["one.txt", "two.txt"])
+        self.assertEqual(sorted(kept["extra_data"]), ["one.txt", "two.txt"])
+
+    def test_aggregate(self):
+        path = self.write("series.csv", "k,value\nx,1\nx,2\ny,4\n" + "y,5\n" * 8)
+        returns = ["grouped", "rolled : result", "values", "settings : file", "deviation"]
+        found = self.both(
+            "aggregate", "aggregate", {"df : pandas.DataFrame": path}, params={"keys": ["k"]}, returns=returns
+        )
+        self.assertEqual(set(found.artifacts), {"grouped", "values", "settings"})
+
+    def test_text(self):
+        path = self.write("words.txt", "the quick fox and the slow fox and the end")
+        found = self.both("text_stats", "count", {"text": path})
+        self.assertEqual(found.results, {"words": 10, "lengths": [3, 5], "letters": {"first": "the", "last": "end"}})
+        self.assertEqual(set(found.artifacts), {"top", "summary"})
+
+    def test_children(self):
+        found = self.both("grid_children", "search", params={"values": [1.0, 2.0, 4.0]})
+        self.assertEqual((found.results["best_iteration"], found.results["loss"]), (2, 0.0))
+
+    def test_class(self):
+        numbers = self.write("numbers.json", json.dumps([1, 2, 3]))
+        params = {"_init_args": {"factor": 2}, "offset": 1}
+        found = self.both("model_class", "Scaler::apply", {"numbers": numbers}, params=params)
+        self.assertEqual((found.results["scaled"], found.results["return"]), ([3, 5, 7], 15))
+
+    def test_plots(self):
+        found = self.both("plots", "draw", params={"points": {"x": [1, 2], "y": [3, 4]}})
+        self.assertEqual(set(found.artifacts), {"points", "page", "note", "raw"})
+
+    def test_round_trip(self):
+        hints = {
+            "frame": "", "table": "file", "series": "", "array": "", "arrays": "", "mapping": "file", "pair": "file",
+            "raw": "file", "number": "object",
+        }  # fmt: skip
+        returns = [f"{key} : {kind}" if kind else key for key, kind in hints.items()]
+        self.both("round_trip", "produce", returns=returns)
+        produced = self.outcomes
+        read = self.both("round_trip", "consume", lambda url: {key: produced[url].uri(key) for key in hints})
+        self.assertEqual(read.results["plain"], [{"deep": [1, {"x": 1.5}]}, [1, 2], "bytes", "(1+3j)"])
