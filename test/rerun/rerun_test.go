@@ -98,7 +98,6 @@ type story struct {
 	file   string
 	before func(*testing.T, *machine)
 	change func(*testing.T, *machine)
-	env    []string // of the repetition
 	rerun  []string
 	equal  bool
 	cause  string

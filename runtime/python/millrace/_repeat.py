@@ -71,7 +71,7 @@ def prepare(env: dict[str, str]) -> None:
     _on("random", _random)
     _on("numpy.random", _numpy)
     if not any(finder is _Finder for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, _Finder)
 
 
 def _on(name: str, action: Callable[[ModuleType], None]) -> None:
