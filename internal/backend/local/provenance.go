@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -194,6 +195,9 @@ func outside(ctx context.Context, plan *kind.Plan) (content string, complete boo
 		path = plan.File
 	default:
 		return "", true, nil
+	}
+	if !filepath.IsAbs(path) {
+		return "", false, nil // it is looked for where the execution works
 	}
 	content, _, err = digest.Path(ctx, path, codeLimit)
 	if ctx.Err() != nil {
