@@ -91,7 +91,7 @@ def _counts(frame: FrameType | None, skip: tuple[str, ...] = ()) -> bool:
         if top == "__main__":
             return True
         file = frame.f_code.co_filename
-        if top in _STANDARD and (file.startswith(_LIBRARY) or file.startswith("<frozen")):
+        if top in _STANDARD and file.startswith((_LIBRARY, "<frozen")):
             return False
         return not (file.startswith(_LIBRARY) and "/site-packages/" not in file and "/dist-packages/" not in file)
     return False
@@ -104,9 +104,9 @@ def _wrap(module: Any, name: str, source: str, skip: tuple[str, ...] = (), given
         return
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        if source not in _noted and source not in _seeded and (given is None or len(args) < given):
-            if _counts(sys._getframe(1), skip):
-                _noted.add(source)
+        unseen = source not in _noted and source not in _seeded
+        if unseen and (given is None or len(args) < given) and _counts(sys._getframe(1), skip):
+            _noted.add(source)
         return original(*args, **kwargs)
 
     _as(watched, original)
@@ -191,9 +191,8 @@ def _time(module: Any) -> None:
 
 
 def _profile(frame: FrameType, event: str, arg: Any) -> None:
-    if event == "c_call" and arg.__name__ in _NOW and isinstance(arg.__self__, type):
-        if _counts(frame):
-            _noted.add("time")
+    if event == "c_call" and arg.__name__ in _NOW and isinstance(arg.__self__, type) and _counts(frame):
+        _noted.add("time")
 
 
 def _names_now() -> bool:

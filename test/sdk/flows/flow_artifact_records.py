@@ -6,6 +6,11 @@ import pathlib
 import mlrun
 from flow import Flow
 
+READS = """
+def main(context):
+    print('token', context.get_secret('TOKEN'), context.get_secret('OWN'))
+"""
+
 
 class Artifacts(Flow):
     def path(self, artifact):
@@ -63,7 +68,12 @@ class Artifacts(Flow):
 
     def test_models(self):
         model = self.project.log_model(
-            "net", body=b"weights", model_file="net.bin", metrics={"acc": 0.5}, framework="own", extra_data={"note": b"text"}
+            "net",
+            body=b"weights",
+            model_file="net.bin",
+            metrics={"acc": 0.5},
+            framework="own",
+            extra_data={"note": b"text"},
         )
         (found,) = self.project.list_models("net")
         self.assertEqual(found.spec.metrics, {"acc": 0.5})
@@ -81,21 +91,23 @@ class Artifacts(Flow):
         first = self.project.log_artifact("versioned", body="1", format="txt", tag="v1")
         self.project.log_artifact("versioned", body="2", format="txt", tag="v2")
         self.assertEqual(self.project.get_artifact("versioned", tag="v1").to_dataitem().get(), b"1")
-        self.db.tag_artifacts([self.db.read_artifact("versioned", "v1", project=self.project_name)], self.project_name, "best")
+        one = self.db.read_artifact("versioned", "v1", project=self.project_name)
+        self.db.tag_artifacts([one], self.project_name, "best")
         self.assertIn("best", self.db.list_artifact_tags(self.project_name))
         self.assertEqual(self.project.get_artifact("versioned", tag="best").metadata.tree, first.metadata.tree)
 
     def test_project_secrets_reach_the_runs_that_name_them(self):
         self.project.set_secrets({"TOKEN": "hidden-in-plain-sight"})
         self.assertEqual(self.db.list_project_secret_keys(self.project_name, "kubernetes").secret_keys, ["TOKEN"])
-        fn = self.job("reads", "def main(context):\n    print('token', context.get_secret('TOKEN'), context.get_secret('OWN'))\n")
-        task = mlrun.new_task(handler="main").with_secrets("kubernetes", ["TOKEN"]).with_secrets("inline", {"OWN": "brought-along"})
+        fn = self.job("reads", READS)
+        task = mlrun.new_task(handler="main").with_secrets("kubernetes", ["TOKEN"])
+        task = task.with_secrets("inline", {"OWN": "brought-along"})
         run = fn.run(task, watch=False)
         run.wait_for_completion(show_logs=False)
         _, log = self.db.get_log(run.uid(), self.project_name)
         self.assertIn("token ********************* *************", log.decode())
         self.assertNotIn("brought-along", str(self.db.read_run(run.uid(), self.project_name)))
-        bare = self.job("bare", "def main(context):\n    print('token', context.get_secret('TOKEN'), context.get_secret('OWN'))\n").run(handler="main", watch=False)
+        bare = self.job("bare", READS).run(handler="main", watch=False)
         bare.wait_for_completion(show_logs=False)
         _, log = self.db.get_log(bare.uid(), self.project_name)
         self.assertIn("token None None", log.decode())
