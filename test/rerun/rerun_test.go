@@ -249,21 +249,25 @@ func (m *machine) path(name string) string { return filepath.Join(m.dir, name) }
 // millrace runs the program; a status other than 0 is no failure of the test.
 func (m *machine) millrace(t *testing.T, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), m.binary, args...)
+	cmd := m.command(t, args...)
 	var out, log bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr = m.dir, &out, &log
+	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := os.MkdirAll(m.path("home"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// A repetition must not find interpreters that the test did not give it.
-	cmd.Env = append(os.Environ(), "HOME="+m.path("home"), "MILLRACE_DATA_DIR="+m.path("data"), "PYENV_ROOT="+m.path("no-pyenv"), "PIP_NO_INDEX=1", "PIP_FIND_LINKS="+m.dir)
-	cmd.Env = append(cmd.Env, m.env...)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	return out.String(), log.String(), cmd.ProcessState.ExitCode()
+}
+
+// environ is the environment of commands: a repetition must not find interpreters
+// that the test did not give it.
+func (m *machine) environ() []string {
+	return append(append(os.Environ(), "HOME="+m.path("home"), "MILLRACE_DATA_DIR="+m.path("data"), "PYENV_ROOT="+m.path("no-pyenv"),
+		"PIP_NO_INDEX=1", "PIP_FIND_LINKS="+m.dir), m.env...)
 }
 
 func (m *machine) write(t *testing.T, name, text string) {

@@ -44,6 +44,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"lineage", testLineage},
 		{"content of artifacts", testArtifactContent},
 		{"secrets", testSecrets},
+		{"cache", testCache},
 		{"tasks", testTasks},
 		{"executions", testExecutions},
 		{"concurrency", testConcurrency},

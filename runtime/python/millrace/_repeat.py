@@ -103,15 +103,17 @@ def _numpy(module: Any) -> None:
 
 def begin() -> None:
     """Start a call: the generators begin at the seed again, whatever was imported meanwhile."""
+    if _watch:
+        from millrace import _watch as watch
+
+        watch.begin()
     if _seed is not None:
         for name in ("random", "numpy.random"):
             module = sys.modules.get(name)
             if module is not None:
                 getattr(module.seed, "__wrapped__", module.seed)(_seed)
     if _watch:
-        from millrace import _watch as watch
-
-        watch.begin()
+        watch.baseline()
 
 
 def end(emit: Callable[[dict[str, Any]], None]) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _noted: set[str] = set()
 _seeded: set[str] = set()
 _urandom: Any = None
+_original: Any = None
+_numpy: Any = None
+_state: Any = None
 _STANDARD: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
 _LIBRARY = (getattr(sys, "_stdlib_dir", None) or sys.prefix + "/lib/python%d.%d" % sys.version_info[:2]) + "/"
 _CARRIERS = ("random", "secrets", "uuid", "numpy")
@@ -53,7 +56,8 @@ def prepare(on: Callable[[str, Callable[[ModuleType], None]], None]) -> None:
             _noted.add("os.urandom")
         return original(size)
 
-    global _urandom
+    global _urandom, _original
+    _original = original
     _urandom = posix.urandom = urandom
     if "os" in sys.modules:
         sys.modules["os"].urandom = urandom  # type: ignore[attr-defined]
@@ -64,6 +68,7 @@ def prepare(on: Callable[[str, Callable[[ModuleType], None]], None]) -> None:
 
 def begin() -> None:
     """Start a call; what the code did while it was loaded counts as well."""
+    _look_at_numpy()
     if _names_now():
         sys.setprofile(_profile)
         threading = sys.modules.get("threading")
@@ -73,6 +78,7 @@ def begin() -> None:
 
 def end() -> list[str]:
     """End a call and return what was noted, sorted."""
+    _look_at_numpy()
     if sys.getprofile() is _profile:
         sys.setprofile(None)
     return sorted(_noted)
@@ -156,11 +162,46 @@ def random(module: Any) -> None:
 
 
 def numpy_random(module: Any) -> None:
-    """Watch numpy.random; default_rng() without a seed asks the system for randomness."""
+    """Watch numpy.random.
+
+    Packages draw from its global generator by methods written in C, so it is
+    looked at whether that generator's state has moved. Every other generator
+    takes entropy of the system when it is made, even one that is given a seed,
+    so numpy's own source of it is not watched, but default_rng() without one.
+    """
+    global _numpy
+    _numpy = module
     for name in _NUMPY:
         _wrap(module, name, "numpy.random")
     _seeding(module, "numpy.random")
     _wrap(module, "default_rng", "os.urandom", given=1)
+    original = _original
+    source = sys.modules.get("numpy.random.bit_generator")
+
+    def randbits(k: int) -> int:
+        size = (k + 7) // 8
+        return int.from_bytes(original(size), "big") >> (size * 8 - k)
+
+    if source is not None and hasattr(source, "randbits"):
+        source.randbits = randbits  # type: ignore[attr-defined]
+    baseline()
+
+
+def baseline() -> None:
+    """Remember the state that numpy's global generator has now."""
+    global _state
+    if _numpy is not None:
+        _state = _legacy_state()
+
+
+def _legacy_state() -> Any:
+    name, keys, position, gauss, cached = _numpy.get_state()
+    return name, keys.tobytes(), position, gauss, cached
+
+
+def _look_at_numpy() -> None:
+    if _numpy is not None and "numpy.random" not in _seeded and _legacy_state() != _state:
+        _noted.add("numpy.random")
 
 
 def _uuid(module: Any) -> None:
