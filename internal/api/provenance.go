@@ -7,6 +7,7 @@ import (
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/provenance"
 	"github.com/millrace/millrace/internal/run"
 )
@@ -36,6 +37,28 @@ func (c *call) recorded(key run.Key) (document.Object, error) {
 	}
 	document.Set(doc, list, "status", "artifacts")
 	return doc, nil
+}
+
+// infer adds to a run that its client executed what this server can tell about it:
+// the digest of its code, when the function is stored and holds all of it, and of
+// its results. A run that has a record keeps it.
+func (c *call) infer(doc document.Object) {
+	uri := function.ParseURI(document.String(doc, "spec", "function"))
+	if document.Map(doc, "status", "provenance") != nil || uri.Hash == "" {
+		return
+	}
+	stored, err := c.s.opts.Store.FunctionGet(c.ctx(), uri.Project, uri.Name, "", uri.Hash)
+	if err != nil {
+		return // a run is read whether or not its function is there still
+	}
+	code, err := function.CodeOf(stored)
+	if err != nil || !code.Embedded() {
+		return
+	}
+	document.Set(doc, code.Digest(""), "status", "provenance", "code")
+	if run.StateOf(doc).Terminal() {
+		provenance.Results(doc)
+	}
 }
 
 // runRepeat starts a repetition and answers with the new run.

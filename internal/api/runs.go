@@ -72,6 +72,7 @@ func runGet(c *call) error {
 		if len(artifacts) > 0 {
 			document.Set(doc, anyList(artifacts), "status", "artifacts")
 		}
+		c.infer(doc)
 	case "notifications":
 		addNotifications(doc)
 	}

@@ -16,6 +16,7 @@ import (
 type Code struct {
 	parts   document.Object
 	outside []string
+	partial bool
 }
 
 // CodeOf reads what doc executes:
@@ -37,6 +38,7 @@ func CodeOf(doc document.Object) (Code, error) {
 	if err != nil {
 		return Code{}, err
 	}
+	c := Code{}
 	parts := document.Object{
 		"language": spec.Language, "mode": spec.Mode, "handler": spec.DefaultHandler,
 		"args": texts(spec.Args), "commands": texts(spec.Commands),
@@ -54,7 +56,9 @@ func CodeOf(doc document.Object) (Code, error) {
 		command = strings.TrimSpace("{file} " + rest)
 	}
 	parts["command"] = command
-	parts["source"] = spec.Source != "" && spec.Source != "." && spec.Source != "./"
+	sourced := spec.Source != "" && spec.Source != "." && spec.Source != "./"
+	parts["source"] = sourced
+	c.parts, c.partial = parts, sourced || spec.Code == nil
 	var variables []any
 	for _, item := range document.List(doc, "spec", "env") {
 		if entry, ok := item.(document.Object); ok {
@@ -62,7 +66,6 @@ func CodeOf(doc document.Object) (Code, error) {
 		}
 	}
 	parts["env"] = variables
-	c := Code{parts: parts}
 	if spec.PythonPath != "" {
 		c.outside = append(c.outside, "spec.pythonpath")
 	}
@@ -85,6 +88,10 @@ func texts(list []string) []any {
 // Outside names the fields that bring in code which no digest covers: folders on
 // the machine from which modules are imported. Empty when all code is covered.
 func (c Code) Outside() []string { return c.outside }
+
+// Embedded reports whether the document holds all of the code, so that Digest needs
+// no other content.
+func (c Code) Embedded() bool { return !c.partial && len(c.outside) == 0 }
 
 // Digest is the code digest: "sha256:" and 64 hexadecimal digits of the SHA-256
 // over the canonical form of what CodeOf lists. content is the digest of the code

@@ -105,7 +105,7 @@ def _wrap(module: Any, name: str, source: str, skip: tuple[str, ...] = (), given
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         unseen = source not in _noted and source not in _seeded
-        if unseen and (given is None or len(args) < given) and _counts(sys._getframe(1), skip):
+        if unseen and (given is None or len(args) + len(kwargs) < given) and _counts(sys._getframe(1), skip):
             _noted.add(source)
         return original(*args, **kwargs)
 
@@ -161,8 +161,6 @@ def numpy_random(module: Any) -> None:
         _wrap(module, name, "numpy.random")
     _seeding(module, "numpy.random")
     _wrap(module, "default_rng", "os.urandom", given=1)
-    # numpy draws from the system for its own generator while it is imported.
-    _noted.discard("os.urandom")
 
 
 def _uuid(module: Any) -> None:
