@@ -66,6 +66,9 @@ func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.O
 	if err != nil {
 		return nil, nil, err
 	}
+	if s.FunctionURI != "" { // what was asked for decides whether a tag may move
+		document.Set(runDoc, s.FunctionURI, "spec", "function")
+	}
 	return functionDoc, runDoc, a.takeSecrets(ctx, runDoc)
 }
 

@@ -58,7 +58,7 @@ func (c *Control) Create(ctx context.Context, a *Accepted) (document.Object, err
 	project, name := a.Execution.Project, document.String(a.Function, "metadata", "name")
 	var stored document.Object
 	err := c.Store.Tx(ctx, func(tx *store.Tx) error {
-		hash, err := repeated(ctx, tx, a)
+		hash, err := pinned(ctx, tx, a)
 		if hash == "" && err == nil {
 			hash, err = tx.FunctionPut(ctx, store.FunctionPut{
 				Project: project, Name: name, Tag: document.String(a.Function, "metadata", "tag"), Versioned: true, Doc: a.Function,
@@ -80,10 +80,11 @@ func (c *Control) Create(ctx context.Context, a *Accepted) (document.Object, err
 	return stored, err
 }
 
-// repeated is the hash of the version that a repeated run executes, if it is stored
-// as it was: then no tag moves to it. "" for other runs.
-func repeated(ctx context.Context, tx *store.Tx, a *Accepted) (string, error) {
-	if document.Map(a.Run, "spec", "rerun") == nil {
+// pinned is the hash of the version that the run asked for by its hash, if what is
+// to be stored is that version: it is there already, and no tag moves to it. "" for
+// other runs.
+func pinned(ctx context.Context, tx *store.Tx, a *Accepted) (string, error) {
+	if function.ParseURI(document.String(a.Run, "spec", "function")).Hash == "" {
 		return "", nil
 	}
 	project, name := a.Execution.Project, document.String(a.Function, "metadata", "name")
