@@ -350,7 +350,7 @@ class DataItem:
     def _supported(self) -> None:
         if self.kind not in ("file", "memory", *_STORES):
             raise ValueError(
-                "%s: there is no store for %s://; use a path or file://, s3://, gs://, az://, http(s)://, "
+                "%s: there is no store for %s://; use a path or file://, s3://, http(s)://, "
                 "store:// or memory://" % (self.artifact_url, self.kind)
             )
 
