@@ -85,8 +85,8 @@ func (c *Control) write(ctx context.Context, tx *store.Tx, e store.Execution, re
 		}
 		changes[record.Iter] = append(changes[record.Iter], record)
 	}
+	var children []store.ChildChange
 	for _, iter := range order {
-		key := run.Key{Project: e.Project, UID: e.UID, Iter: iter}
 		change := func(doc document.Object) (document.Object, error) {
 			for _, record := range changes[iter] {
 				merge(doc, record)
@@ -94,16 +94,14 @@ func (c *Control) write(ctx context.Context, tx *store.Tx, e store.Execution, re
 			return doc, nil
 		}
 		if iter > 0 {
-			if err := tx.RunChild(ctx, key, change); err != nil {
-				return err
-			}
+			children = append(children, store.ChildChange{Iter: iter, Change: change})
 			continue
 		}
-		if _, err := tx.RunMutate(ctx, key, change); err != nil {
+		if _, err := tx.RunMutate(ctx, runKey(e), change); err != nil {
 			return err
 		}
 	}
-	return nil
+	return tx.RunChildren(ctx, runKey(e), children)
 }
 
 // merge brings one record into the document of its run.
@@ -219,14 +217,15 @@ func (c *Control) finishAfter(ctx context.Context, id string, outcome spool.Outc
 				return err
 			}
 		}
-		for _, iter := range children {
-			key := run.Key{Project: e.Project, UID: e.UID, Iter: iter}
-			if err := tx.RunChild(ctx, key, func(doc document.Object) (document.Object, error) {
+		ends := make([]store.ChildChange, len(children))
+		for i, iter := range children {
+			ends[i] = store.ChildChange{Iter: iter, Change: func(doc document.Object) (document.Object, error) {
 				conclude(doc, outcome, now)
 				return doc, nil
-			}); err != nil {
-				return err
-			}
+			}}
+		}
+		if err := tx.RunChildren(ctx, runKey(e), ends); err != nil {
+			return err
 		}
 		stored, err := tx.RunMutate(ctx, runKey(e), func(doc document.Object) (document.Object, error) {
 			task = document.String(doc, "status", "abort_task_id")

@@ -90,30 +90,6 @@ func (tx *Tx) RunMutate(_ context.Context, key run.Key, change func(document.Obj
 	return tx.runChange(key, old, document.Clone(old.doc), change)
 }
 
-// RunChild is RunMutate for an iteration of a run; one that is not there yet is
-// made from its parent: its name, labels and what it executes.
-// fault.CodeNotFound when there is no parent.
-func (tx *Tx) RunChild(_ context.Context, key run.Key, change func(document.Object) (document.Object, error)) error {
-	old, err := tx.runForUpdate(key)
-	if err != nil {
-		return err
-	}
-	doc := document.Clone(old.doc)
-	if old.doc == nil {
-		parentKey := run.Key{Project: key.Project, UID: key.UID}
-		parent, err := tx.RunGet(tx.ctx, parentKey)
-		if err != nil {
-			return err
-		}
-		if err := tx.requireProject(key.Project); err != nil {
-			return err
-		}
-		doc = run.Child(parent, key)
-	}
-	_, err = tx.runChange(key, old, doc, change)
-	return err
-}
-
 func (tx *Tx) runChange(key run.Key, old runRow, doc document.Object, change func(document.Object) (document.Object, error)) (document.Object, error) {
 	doc, err := change(doc)
 	if err != nil {

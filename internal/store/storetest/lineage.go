@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/lineage"
 	"github.com/millrace/millrace/internal/run"
@@ -102,7 +101,7 @@ func testLineage(t *testing.T, fresh Fresh) {
 		b.step("b2", `{"inputs":{"m":"/copied/elsewhere"}}`)
 		b.doc(b.RunUpdate(b.ctx, run.Key{Project: "default", UID: "b2"}, object(`{"status.provenance":{"inputs":{"m":{"digest":"sha256:00ff"}},"rerun_of":"a1"}}`)))
 		b.must(b.Tx(b.ctx, func(tx *store.Tx) error {
-			return tx.RunChild(b.ctx, run.Key{Project: "default", UID: "b2", Iter: 3}, func(doc document.Object) (document.Object, error) { return doc, nil })
+			return tx.RunChildren(b.ctx, run.Key{Project: "default", UID: "b2"}, []store.ChildChange{{Iter: 3, Change: unchanged}})
 		}))
 		want := []string{"artifact:default/model > run:default/b2 content m", "run:default/a1 > artifact:default/model output model", "run:default/a1 > run:default/b2 rerun"}
 		b.same(anyStrings(b.edgesOf("b2", lineage.Up)), anyStrings(want))

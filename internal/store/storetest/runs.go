@@ -15,6 +15,8 @@ import (
 	"github.com/millrace/millrace/internal/store"
 )
 
+func unchanged(doc document.Object) (document.Object, error) { return doc, nil }
+
 func testRuns(t *testing.T, fresh Fresh) {
 	key := run.Key{Project: "default", UID: "u1"}
 	t.Run("put, update, mutate, read", func(t *testing.T) {
@@ -56,7 +58,7 @@ func testRuns(t *testing.T, fresh Fresh) {
 		_, err = b.RunMutate(b.ctx, key, func(document.Object) (document.Object, error) { panic("called") })
 		b.refuses(err, fault.CodeNotFound, "Run not found")
 		err = b.Tx(b.ctx, func(tx *store.Tx) error {
-			return tx.RunChild(b.ctx, run.Key{Project: "default", UID: "u1", Iter: 1}, func(doc document.Object) (document.Object, error) { return doc, nil })
+			return tx.RunChildren(b.ctx, key, []store.ChildChange{{Iter: 1, Change: unchanged}})
 		})
 		b.refuses(err, fault.CodeNotFound, "Run not found")
 		b.must(b.RunDelete(b.ctx, "default", "u1"))
@@ -76,10 +78,10 @@ func testRuns(t *testing.T, fresh Fresh) {
 		child := run.Key{Project: "default", UID: "u1", Iter: 2}
 		for i := range 2 {
 			b.must(b.Tx(b.ctx, func(tx *store.Tx) error {
-				return tx.RunChild(b.ctx, child, func(doc document.Object) (document.Object, error) {
+				return tx.RunChildren(b.ctx, key, []store.ChildChange{{Iter: child.Iter, Change: func(doc document.Object) (document.Object, error) {
 					run.Merge(doc, object(`{"results":{"r%d":1}}`, i))
 					return doc, nil
-				})
+				}}})
 			}))
 		}
 		got := b.doc(b.RunGet(b.ctx, child))
@@ -96,6 +98,52 @@ func testRuns(t *testing.T, fresh Fresh) {
 		if len(docs) != 0 {
 			b.Error(docs)
 		}
+	})
+	t.Run("many iterations together", func(t *testing.T) {
+		b := setup(t, fresh)
+		b.doc(b.RunPut(b.ctx, key, object(`{"metadata":{"name":"n","labels":{"owner":"ada","kind":"job"}},"spec":{"function":"default/f@1"}}`)))
+		put := func(text string, iters ...int) {
+			t.Helper()
+			changes := make([]store.ChildChange, len(iters))
+			for i, iter := range iters {
+				changes[i] = store.ChildChange{Iter: iter, Change: func(doc document.Object) (document.Object, error) {
+					run.Merge(doc, object(`{"results":{%q:%d}}`, text, iter))
+					document.Set(doc, text, "metadata", "labels", "written")
+					return doc, nil
+				}}
+			}
+			b.must(b.Tx(b.ctx, func(tx *store.Tx) error { return tx.RunChildren(b.ctx, key, changes) }))
+		}
+		var all []int
+		for iter := range 150 { // more than two statements of the largest size
+			all = append(all, iter+1)
+		}
+		put("first", 7, 3, 149)
+		put("second", all...)
+		for _, iter := range []int{1, 3, 7, 64, 65, 149, 150} {
+			want := fmt.Sprintf(`{"second":%d}`, iter)
+			if iter == 3 || iter == 7 || iter == 149 {
+				want = fmt.Sprintf(`{"first":%d,"second":%d}`, iter, iter)
+			}
+			child := b.doc(b.RunGet(b.ctx, run.Key{Project: "default", UID: "u1", Iter: iter}))
+			b.same(document.Map(child, "status", "results"), want)
+		}
+		for label, want := range map[string]int{"first": 0, "second": 150} {
+			docs, _, err := b.RunList(b.ctx, store.RunFilter{Project: "default", WithChildren: true, Labels: []store.LabelFilter{{Key: "written", Value: label, HasValue: true}}})
+			b.must(err)
+			if len(docs) != want {
+				b.Errorf("%d iterations have the label %s, not %d", len(docs), label, want)
+			}
+		}
+		no := errors.New("no")
+		err := b.Tx(b.ctx, func(tx *store.Tx) error {
+			return tx.RunChildren(b.ctx, key, []store.ChildChange{{Iter: 200, Change: unchanged}, {Iter: 201, Change: func(document.Object) (document.Object, error) { return nil, no }}})
+		})
+		if !errors.Is(err, no) {
+			b.Error(err)
+		}
+		_, err = b.RunGet(b.ctx, run.Key{Project: "default", UID: "u1", Iter: 200})
+		b.refuses(err, fault.CodeNotFound, "iter=200")
 	})
 	t.Run("a live run is not deleted", func(t *testing.T) {
 		b := setup(t, fresh)
