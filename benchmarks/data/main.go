@@ -1,6 +1,7 @@
 // Command data measures `millrace artifact put` and `get` of a large file beside cp
-// on the same disk: the best of several turns, all three in each turn, and the peak
-// memory of the commands.
+// on the same disk: the best of several turns, all of them in each turn, the processor
+// time of that and the peak memory. put returns when the content is on the disk, so
+// it stands beside a cp that does, too. A line says how fast one core sums.
 //
 //	go run ./benchmarks/data [-size 1024] [-n 3] [-dir DIR]
 package main
@@ -8,8 +9,11 @@ package main
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // content is named by it
+	"crypto/sha256"
 	"flag"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"os/exec"
@@ -34,7 +38,8 @@ type command struct {
 	name string
 	argv []string
 	best time.Duration
-	peak int64 // KiB
+	cpu  time.Duration // of the best turn
+	peak int64         // KiB
 }
 
 func measure(size int64, n int, parent string) error {
@@ -58,8 +63,10 @@ func measure(size int64, n int, parent string) error {
 		return err
 	}
 	data, got := filepath.Join(dir, "data"), filepath.Join(dir, "got")
+	scratch := filepath.Join(dir, "copy")
 	commands := []*command{
-		{name: "cp", argv: []string{"cp", "--reflink=never", file, filepath.Join(dir, "copy")}},
+		{name: "cp", argv: []string{"cp", "--reflink=never", file, scratch}},
+		{name: "cp and fsync", argv: []string{"sh", "-c", `cp --reflink=never "$0" "$1" && sync "$1"`, file, scratch}},
 		{name: "artifact put", argv: []string{binary, "artifact", "put", file, "--key", "big", "--data-dir", data}},
 		{name: "artifact get", argv: []string{binary, "artifact", "get", "big", got, "--data-dir", data}},
 	}
@@ -68,12 +75,9 @@ func measure(size int64, n int, parent string) error {
 			return err
 		}
 		for _, c := range commands {
-			for _, target := range []string{filepath.Join(dir, "copy"), got} {
-				if err := os.RemoveAll(target); err != nil {
-					return err
-				}
+			if err := prepare(file, scratch, got); err != nil {
+				return err
 			}
-			syscall.Sync() // nobody writes back what another has written
 			if err := c.run(turn == 0); err != nil {
 				return err
 			}
@@ -84,9 +88,44 @@ func measure(size int64, n int, parent string) error {
 	}
 	fmt.Printf("%d MiB, best of %d turns\n", size>>20, n)
 	for _, c := range commands {
-		fmt.Printf("%-14s %8s  %5.2f x cp  peak memory %d MiB\n", c.name, c.best.Round(time.Millisecond), float64(c.best)/float64(commands[0].best), c.peak>>10)
+		fmt.Printf("%-14s %8s  %5.2f x cp  processor %8s  peak memory %d MiB\n", c.name, c.best.Round(time.Millisecond),
+			float64(c.best)/float64(commands[0].best), c.cpu.Round(time.Millisecond), c.peak>>10)
 	}
+	sums()
 	return nil
+}
+
+// prepare gives every command the same machine: nothing of another is left to be
+// written back, and there is free memory for a copy that the machine has already
+// been given by its host, which is slow on some.
+func prepare(file, scratch, got string) error {
+	if err := os.RemoveAll(got); err != nil {
+		return err
+	}
+	if out, err := exec.Command("cp", "--reflink=never", file, scratch).CombinedOutput(); err != nil {
+		return fmt.Errorf("cp: %w %s", err, out)
+	}
+	syscall.Sync()
+	return os.Remove(scratch)
+}
+
+// sums prints how fast one core takes the sums of what is in memory.
+func sums() {
+	block := make([]byte, 1<<20)
+	for _, h := range []struct {
+		name string
+		hash hash.Hash
+	}{{"SHA-1", sha1.New()}, {"SHA-256", sha256.New()}} { //nolint:gosec // content is named by it
+		best := time.Duration(1<<63 - 1)
+		for range 20 {
+			begun := time.Now()
+			for range 16 {
+				_, _ = h.hash.Write(block)
+			}
+			best = min(best, time.Since(begun))
+		}
+		fmt.Printf("%-14s %8.0f MiB/s on one core\n", h.name, 16/best.Seconds())
+	}
 }
 
 func (c *command) run(first bool) error {
@@ -100,6 +139,7 @@ func (c *command) run(first bool) error {
 	took := time.Since(begun)
 	if first || took < c.best {
 		c.best = took
+		c.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		c.peak = max(c.peak, usage.Maxrss)

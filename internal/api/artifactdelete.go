@@ -73,10 +73,10 @@ func (c *call) removeContent(doc document.Object, shared bool) error {
 		return fault.NotSupported("the content of artifact %s is more than one file, which is not deleted with a record; use deletion_strategy=%s and delete the files yourself", clip(name), metadataOnly)
 	case shared:
 		return nil // it goes with the last of them
-	case c.s.opts.Files == nil:
+	case c.s.opts.Content == nil:
 		return fault.NotSupported("this server deletes records of artifacts, not their files; use deletion_strategy=%s", metadataOnly)
 	}
-	if err := c.s.opts.Files.Remove(target); err != nil {
+	if err := c.s.opts.Content.Remove(target); err != nil {
 		return fmt.Errorf("delete the content of artifact %s: %w", clip(name), err)
 	}
 	return nil

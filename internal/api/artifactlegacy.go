@@ -27,6 +27,7 @@ func artifactPutLegacy(c *call) error {
 		return err
 	}
 	c.measure(doc)
+	c.maskArtifact(doc)
 	put.Doc = doc
 	if _, err := c.s.opts.Store.ArtifactPut(c.ctx(), put); err != nil {
 		return err

@@ -23,6 +23,7 @@ func artifactPut(c *call) error {
 		return err
 	}
 	c.measure(put.Doc)
+	c.maskArtifact(put.Doc)
 	stored, err := c.s.opts.Store.ArtifactPut(c.ctx(), put)
 	if err != nil {
 		return err
@@ -34,10 +35,10 @@ func artifactPut(c *call) error {
 // is one of this server.
 func (c *call) measure(doc document.Object) {
 	target := document.String(doc, "spec", "target_path")
-	if c.s.opts.Files == nil || target == "" || document.Get(doc, "spec", "size") != nil {
+	if c.s.opts.Content == nil || target == "" || document.Get(doc, "spec", "size") != nil {
 		return
 	}
-	if size, err := c.s.opts.Files.Size(target); err == nil {
+	if size, err := c.s.opts.Content.Size(target); err == nil {
 		document.Set(doc, size, "spec", "size")
 	}
 }
@@ -59,6 +60,7 @@ func artifactCreate(c *call) error {
 		return fault.Invalid("metadata.key must be given: the name of the artifact")
 	}
 	c.measure(doc)
+	c.maskArtifact(doc)
 	put.Tag, put.Tree = document.String(doc, "metadata", "tag"), document.String(doc, "metadata", "tree")
 	stored, err := c.s.opts.Store.ArtifactPut(c.ctx(), put)
 	if err != nil {
@@ -157,41 +159,8 @@ func artifactList(c *call) error {
 	if err != nil {
 		return err
 	}
-	filter := store.ArtifactFilter{
-		Project: c.path("project"), Name: parseName(c.str("name")), Tag: c.str("tag"), Kinds: c.strs("kind"),
-		Tree: c.str("tree"), ProducerURI: c.str("producer_uri"),
-	}
-	if filter.Category, err = c.enum("category", ""); err != nil {
-		return err
-	}
-	if len(filter.Kinds) > 0 && filter.Category != "" {
-		return fault.Invalid("parameters kind and category exclude each other; give one")
-	}
-	if filter.Labels, err = parseLabels(c.strs("label")); err != nil {
-		return err
-	}
-	if filter.BestOnly, err = c.bool("best-iteration", false); err != nil {
-		return err
-	}
-	if c.raw("iter") != "" {
-		iter, err := c.iter()
-		if err != nil {
-			return err
-		}
-		if filter.BestOnly {
-			return fault.Invalid("parameters iter and best-iteration exclude each other; give one")
-		}
-		filter.Iter = &iter
-	}
-	limit, err := c.int("limit", 0)
+	filter, err := c.artifactFilter()
 	if err != nil {
-		return err
-	}
-	filter.Limit = int(min(limit, maxPageNumber))
-	if filter.Since, err = c.time("since"); err != nil {
-		return err
-	}
-	if filter.Until, err = c.time("until"); err != nil {
 		return err
 	}
 	if slices.Contains(c.route.versions, "v1") && filter.Tag != "" && filter.Tag != "*" && filter.Tree == "" { // see artifactlegacy.go
@@ -213,4 +182,56 @@ func artifactList(c *call) error {
 		}
 		return list(docs), more, err
 	})
+}
+
+// artifactFilter reads what a list of artifacts selects.
+func (c *call) artifactFilter() (filter store.ArtifactFilter, err error) {
+	filter = store.ArtifactFilter{
+		Project: c.path("project"), Name: parseName(c.str("name")), Tag: c.str("tag"), Kinds: c.strs("kind"),
+		Tree: c.str("tree"), ProducerURI: c.str("producer_uri"),
+	}
+	if filter.Category, err = c.enum("category", ""); err != nil {
+		return filter, err
+	}
+	if len(filter.Kinds) > 0 && filter.Category != "" {
+		return filter, fault.Invalid("parameters kind and category exclude each other; give one")
+	}
+	if filter.Labels, err = parseLabels(c.strs("label")); err != nil {
+		return filter, err
+	}
+	if filter.BestOnly, err = c.bool("best-iteration", false); err != nil {
+		return filter, err
+	}
+	if c.raw("iter") != "" {
+		iter, err := c.iter()
+		if err != nil {
+			return filter, err
+		}
+		if filter.BestOnly {
+			return filter, fault.Invalid("parameters iter and best-iteration exclude each other; give one")
+		}
+		filter.Iter = &iter
+	}
+	if c.str("parent") != "" {
+		return filter, fault.NotSupported("artifacts are not listed by their parent here; leave parameter parent out")
+	}
+	limit, err := c.int("limit", 0)
+	if err != nil {
+		return filter, err
+	}
+	filter.Limit = int(min(limit, maxPageNumber))
+	if filter.Since, err = c.time("since"); err != nil {
+		return filter, err
+	}
+	if filter.Until, err = c.time("until"); err != nil {
+		return filter, err
+	}
+	partition, err := c.partition()
+	if partition != nil {
+		if partition.Max > 0 {
+			return filter, fault.Invalid("parameter max-partitions is for lists of runs; leave it out, or give limit")
+		}
+		filter.Partition = &store.ArtifactPartition{SortByCreated: !partition.SortByUpdated, Ascending: partition.Ascending, Rows: partition.Rows}
+	}
+	return filter, err
 }

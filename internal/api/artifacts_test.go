@@ -136,8 +136,12 @@ func TestTags(t *testing.T) {
 	s.do("PUT", "/api/v1/projects/none/tags/x", `{"kind":"artifact","identifiers":[]}`).is(404)
 }
 
-// files is the content of artifacts, as real files in one folder.
-type files struct{ dir string }
+// files is the content of artifacts, as real files in one folder; nothing else of
+// Content is asked for.
+type files struct {
+	api.Content
+	dir string
+}
 
 func (f files) Remove(target string) error {
 	if filepath.Dir(target) != f.dir {
@@ -157,7 +161,7 @@ func (f files) Size(target string) (int64, error) {
 func TestContentGoesWithItsLastRecord(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := start(t, func(o *api.Options) { o.Files = files{dir} })
+	s := start(t, func(o *api.Options) { o.Content = files{dir: dir} })
 	shared := filepath.Join(dir, "abc.csv")
 	if err := os.WriteFile(shared, []byte("a,b\n"), 0o600); err != nil {
 		t.Fatal(err)

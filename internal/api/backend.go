@@ -8,7 +8,9 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/lineage"
 	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/store"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Store is everything that the API reads and writes; *store.Store is one. Its
@@ -63,6 +65,9 @@ type Runs interface {
 	RunUpdate(ctx context.Context, key run.Key, updates document.Object) (document.Object, error)
 	RunGet(ctx context.Context, key run.Key) (document.Object, error)
 	RunList(ctx context.Context, filter store.RunFilter) ([]document.Object, bool, error)
+	// RunIterations yields iterations of the run that key names and says whether more
+	// follow; fault.CodeNotFound when there is no such run.
+	RunIterations(ctx context.Context, key run.Key, filter store.IterationFilter, yield func(document.Object) error) (bool, error)
 }
 
 // Artifacts keeps artifacts.
@@ -111,6 +116,9 @@ type Submission struct {
 	Function    document.Object // stored function with the request's overlay, or inline
 	FunctionURI string          // where Function came from; "" when it was inline
 	AllowLocal  bool            // accept kinds that normally run with the caller
+	// Names are the hyperparameters of Task in the order in which they were written;
+	// nil is alphabetical.
+	Names []string
 
 	// What the request says about its caller; all may be "".
 	ClientVersion, PythonVersion, RemoteUser string
@@ -133,6 +141,13 @@ type Controller interface {
 	// for it, the same one while an abort is in progress. What makes an abort
 	// impossible fails the task, not the call; a missing run fails the call.
 	Abort(ctx context.Context, key run.Key, updates document.Object) (document.Object, error)
+	// Resume continues an iterative task that was aborted, or whose runner was lost,
+	// and returns the run.
+	Resume(ctx context.Context, key run.Key) (document.Object, error)
+	// Steer changes an iterative task that is not over.
+	Steer(ctx context.Context, key run.Key, change tune.Steering) error
+	// Search tells how far an iterative task is.
+	Search(ctx context.Context, key run.Key) (tune.Progress, error)
 	// DeleteRun deletes a run with its iterations, log and spool; a live run is
 	// refused with fault.CodeInvalid, a missing one is no error.
 	DeleteRun(ctx context.Context, project, uid string) error
@@ -143,15 +158,6 @@ type Controller interface {
 	Build(ctx context.Context, function document.Object, force bool) (BuildStatus, error)
 	// BuildStatus reports on a stored function; fault.CodeNotFound when there is none.
 	BuildStatus(ctx context.Context, project, name, tag string) (BuildStatus, error)
-}
-
-// Files is the content of artifacts below the folders that this server keeps them
-// in. Everything else is refused with fault.CodeNotSupported.
-type Files interface {
-	// Remove deletes the file at a target path; one that is not there is no error.
-	Remove(target string) error
-	// Size is the size of the file at a target path.
-	Size(target string) (int64, error)
 }
 
 // Secrets are the secrets of projects; *secret.Vault is one. Values go in and never
@@ -168,6 +174,13 @@ type Secrets interface {
 	Rotate(ctx context.Context) (int, error)
 }
 
+// Masks finds what has to be masked in what a run sends.
+type Masks interface {
+	// MaskerOfRun masks the values of the secrets that the living execution of a run
+	// was given; nil when there is none.
+	MaskerOfRun(uid string) *secret.Masker
+}
+
 // Content is the bytes of artifacts.
 type Content interface {
 	// Stores reads what callers may see: files below artifact paths and objects of
@@ -178,6 +191,12 @@ type Content interface {
 	Folder(project string) string
 	// Inbox receives uploads.
 	Inbox() *datastore.Inbox
+	// Remove deletes the file at a target path below the folder that this server keeps
+	// artifacts in; one that is not there is no error. Everything else is refused with
+	// fault.CodeNotSupported.
+	Remove(target string) error
+	// Size is the size in bytes of the file at such a target path.
+	Size(target string) (int64, error)
 }
 
 // Logs keeps the output of runs as bytes. attempt 0 means all attempts.

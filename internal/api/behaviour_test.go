@@ -341,7 +341,7 @@ func TestWhatIsNotServedIsAnsweredCleanly(t *testing.T) {
 		{"GET", p + "/schedules", 200, `{"schedules":[]}`}, {"POST", p + "/schedules", 501, "schedules"}, {"DELETE", p + "/schedules/x", 204, ""},
 		{"GET", p + "/secret-keys?provider=kubernetes", 200, `{"provider":"kubernetes","secret_keys":[]}`}, {"GET", p + "/secrets", 403, "values"},
 		{"POST", "/api/v1/user-secrets", 400, "secrets"}, {"DELETE", p + "/secrets?provider=kubernetes", 204, ""}, {"GET", p + "/api-gateways", 200, `{"api_gateways":{}}`},
-		{"POST", p + "/nuclio/x/deploy", 501, "mock"}, {"GET", p + "/pipelines", 200, `"total_size":0`}, {"POST", p + "/pipelines", 501, "project.run(engine="},
+		{"POST", p + "/nuclio/x/deploy", 501, "millrace server"}, {"GET", p + "/pipelines", 200, `"total_size":0`}, {"POST", p + "/pipelines", 501, "project.run(engine="},
 		{"POST", "/api/v1/start/function", 501, "dask"}, {"GET", "/api/v1/alert-templates", 200, "[]"}, {"GET", p + "/datastore-profiles", 200, "[]"},
 		{"POST", "/api/v1/operations/migrations", 200, ""}, {"GET", p + "/feature-sets", 404, "Not Found"},
 	} {

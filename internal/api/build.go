@@ -25,8 +25,15 @@ func buildFunction(c *call) error {
 	if fn == nil {
 		return withReason(fault.Invalid("Runtime error: bad JSON, need to include function"))
 	}
-	if kind := function.Kind(document.String(fn, "kind")); kind.Nuclio() {
-		return runtimeError(noRealtime(string(kind)))
+	switch kind := function.Kind(document.String(fn, "kind")); {
+	case kind == function.KindApplication:
+		return c.applicationImage(fn)
+	case kind.Nuclio(): // as older clients deploy
+		doc, err := c.deploy(request, "", "")
+		if err != nil {
+			return err
+		}
+		return c.json(200, document.Object{"data": doc, "ready": false})
 	}
 	project := document.String(fn, "metadata", "project")
 	if project == "" {
@@ -61,8 +68,19 @@ func buildFunction(c *call) error {
 	return c.json(200, document.Object{"data": built, "ready": ready})
 }
 
-func noRealtime(kind string) error {
-	return fault.Invalid("real-time functions (kind %s) cannot be deployed by this server; run them as jobs or mock them with fn.deploy(mock=True)", kind)
+// applicationImage answers a client that builds an image before it deploys an
+// application: on this machine there is nothing to build, what the application
+// requires is made ready when it is deployed.
+func (c *call) applicationImage(fn document.Object) error {
+	image := document.String(fn, "spec", "image")
+	for _, name := range []string{document.String(fn, "spec", "build", "image"), document.String(fn, "spec", "build", "base_image"), function.KindApplication.DefaultImage()} {
+		if image == "" {
+			image = name
+		}
+	}
+	document.Set(fn, image, "spec", "image")
+	document.Set(fn, "ready", "status", "state")
+	return c.json(200, document.Object{"data": fn, "ready": true})
 }
 
 // buildStatus answers in headers; the body is the build's log from offset on.
@@ -85,6 +103,15 @@ func buildStatus(c *call) error {
 	control, err := c.controller()
 	if err != nil {
 		return err
+	}
+	if doc, err := c.loadFunction(project, name, c.str("tag"), ""); err != nil {
+		return err
+	} else if function.Kind(document.String(doc, "kind")).Nuclio() && c.s.opts.Deployments != nil {
+		after, err := c.timestamp()
+		if err != nil {
+			return err
+		}
+		return c.deployStatus(project, name, c.str("tag"), after)
 	}
 	status, err := control.BuildStatus(c.ctx(), project, function.NormalizeName(name), c.str("tag"))
 	if err != nil {

@@ -74,10 +74,10 @@ func (c *call) requestID() string {
 	return c.id
 }
 
-// query returns the parsed query; malformed escapes in it are skipped.
+// query returns the parsed query.
 func (c *call) query() url.Values {
 	if c.values == nil {
-		c.values, _ = url.ParseQuery(c.r.URL.RawQuery)
+		c.values = parseQuery(c.r.URL.RawQuery)
 	}
 	return c.values
 }
@@ -200,7 +200,11 @@ func putBuffer(buffer *pooledBuffer) {
 }
 
 // body decodes the request's body; nil when it is empty.
-func (c *call) body() (any, error) {
+func (c *call) body() (any, error) { return c.bodySeen(nil) }
+
+// bodySeen is body with a look at the bytes of valid JSON, which are reused
+// afterwards.
+func (c *call) bodySeen(see func(raw []byte)) (any, error) {
 	buffer := getBuffer()
 	defer putBuffer(buffer)
 	limit := c.s.opts.MaxBody
@@ -228,6 +232,9 @@ func (c *call) body() (any, error) {
 	if err != nil {
 		return nil, withReason(fault.Invalid("bad JSON body: %w", err))
 	}
+	if see != nil {
+		see(data)
+	}
 	return value, nil
 }
 
@@ -236,8 +243,11 @@ func tooLarge(limit int64) error {
 }
 
 // object decodes a body that has to be a JSON object.
-func (c *call) object() (document.Object, error) {
-	value, err := c.body()
+func (c *call) object() (document.Object, error) { return c.objectSeen(nil) }
+
+// objectSeen is to object what bodySeen is to body.
+func (c *call) objectSeen(see func(raw []byte)) (document.Object, error) {
+	value, err := c.bodySeen(see)
 	if err != nil {
 		return nil, err
 	}

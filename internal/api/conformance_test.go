@@ -418,7 +418,7 @@ func TestBuildStatus(t *testing.T) {
 	}
 	s.do("POST", "/api/v1/build/function", `{"function":{"kind":"job","metadata":{"name":"trainer","project":"none"}}}`).is(404)
 	s.do("POST", "/api/v1/build/function", `{}`).is(400).says("Runtime error")
-	s.do("POST", "/api/v1/build/function", `{"function":{"kind":"nuclio","metadata":{"name":"n"}}}`).is(400).says("nuclio")
+	s.do("POST", "/api/v1/build/function", `{"function":{"kind":"nuclio","metadata":{"name":"n"}}}`).is(501).says("millrace server")
 }
 
 func TestClientSpec(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 func contentRoutes() []*route {
@@ -15,6 +16,9 @@ func contentRoutes() []*route {
 	fileParams := []param{
 		str("path", "URL or path; required"), str("schema", "scheme to put before the path"), str("user", "accepted and without effect"),
 		boolean("use-secrets", "use the server's credentials (default)"),
+	}
+	named := []param{
+		str("folder", "folder to put the file into, 40 hexadecimal digits: the sum of its list of files"), str("name", "name of the file there"),
 	}
 	out := []*route{
 		v1("readContent", "GET", own+"/content", "The bytes of an artifact or file, or the range of them that is asked for", contentRead,
@@ -24,8 +28,12 @@ func contentRoutes() []*route {
 		v1("writeContent", "PUT", own+"/content", "Store the bytes of an artifact under their sum", contentWrite,
 			takes(str("upload", "token of the upload: 32 to 64 hexadecimal digits, chosen by the caller; required"),
 				str("suffix", "ending of the name, such as .csv"), integer("offset", 0, "where the body begins in the content")),
+			takes(named...), takes(str("sha1", "what the content has to have")),
 			rawBody("application/octet-stream"), answers(200, "Object")),
-		v1("uploadState", "GET", own+"/uploads/{upload}", "How many bytes of an upload have arrived", uploadState, answers(200, "Object")),
+		v1("uploadState", "GET", own+"/uploads/{upload}", "How many bytes of an upload have arrived, and the size of what is stored under its name",
+			uploadState, takes(named...), answers(200, "Object")),
+		v1("listContent", "GET", own+"/content-list", "Names and sizes of all files below a folder of artifacts", contentList,
+			takes(str("url", "store:// address, path or URL of a folder; required")), answers(200, "Object")),
 	}
 	for prefix, suffix := range map[string]string{"/projects/{project}": "", "": "Global"} {
 		out = append(out,
@@ -73,8 +81,12 @@ func contentWrite(c *call) error {
 	if suffix != "" && (len(suffix) > 32 || suffix[0] != '.' || strings.ContainsAny(suffix, "/\\\x00")) {
 		return fault.Invalid("parameter suffix must begin with a dot and have no slash and at most 32 characters, got %q", clip(suffix))
 	}
+	folder, name, err := c.namedFile(content)
+	if err != nil {
+		return err
+	}
 	written, err := content.Inbox().Receive(c.ctx(), datastore.Upload{
-		Token: c.str("upload"), Folder: content.Folder(c.path("project")), Suffix: suffix, Offset: offset, Length: c.r.ContentLength,
+		Token: c.str("upload"), Folder: folder, Suffix: suffix, Offset: offset, Length: c.r.ContentLength, Name: name, SHA1: c.str("sha1"),
 	}, c.r.Body)
 	if err != nil {
 		return err
@@ -91,7 +103,63 @@ func uploadState(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(200, document.Object{"offset": have})
+	doc := document.Object{"offset": have}
+	folder, name, err := c.namedFile(content)
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		size, err := content.Inbox().Stored(c.ctx(), folder, name)
+		if err != nil {
+			return err
+		}
+		if size >= 0 {
+			doc["size"] = size
+		}
+	}
+	return c.json(200, doc)
+}
+
+var folderPattern = lazyregexp.New(`^[0-9a-f]{40}$`)
+
+// namedFile is where a file with a name of its own is, or where files without one
+// are.
+func (c *call) namedFile(content Content) (folder, name string, err error) {
+	folder, name = content.Folder(c.path("project")), c.str("name")
+	below := c.str("folder")
+	switch {
+	case below == "" && name == "":
+		return folder, "", nil
+	case !folderPattern.MatchString(below):
+		return "", "", fault.Invalid("parameter folder must be 40 hexadecimal digits where name is given, got %q", clip(below))
+	}
+	return folder + "/" + below, name, datastore.CheckName(name)
+}
+
+func contentList(c *call) error {
+	content, err := c.content()
+	if err != nil {
+		return err
+	}
+	target := c.str("url")
+	if target == "" {
+		return fault.Invalid("parameter url must be given: the address of a folder")
+	}
+	files := []any{}
+	err = content.Stores(c.path("project"), true).Walk(c.ctx(), target, true, func(entry datastore.Entry) error {
+		if entry.Dir {
+			return nil
+		}
+		if len(files) == maxListed {
+			return fault.TooLarge("%s has more than %d files; read a folder below it", target, maxListed)
+		}
+		files = append(files, document.Object{"name": entry.Name, "size": entry.Size})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.json(200, document.Object{"files": files})
 }
 
 // fileStores is what the files routes read, and where.

@@ -35,8 +35,8 @@
 // only chooses the engine of workflows, and is left empty so that they take the
 // local engine. Older clients choose it with project.run(engine="local"); if they
 // do not, POST pipelines refuses with a sentence that says so. nuclio_version
-// stays empty as long as no real-time functions are served: it is how clients
-// find out and run serving functions as mocks.
+// is empty where no real-time functions are served: it is how clients find out,
+// and then run them as mocks.
 //
 // # Who may call
 //

@@ -91,10 +91,15 @@ func functionList(c *call) error {
 	})
 }
 
-// functionDelete answers 204 at once in both versions: nothing is deployed for a
-// stored function that would take time to remove.
+// functionDelete answers 204 in both versions once what the function has deployed
+// is gone.
 func functionDelete(c *call) error {
 	c.discard()
+	if c.s.opts.Deployments != nil {
+		if err := c.s.opts.Deployments.UndeployFunction(c.ctx(), c.path("project"), c.path("name")); err != nil {
+			return err
+		}
+	}
 	if err := c.s.opts.Store.FunctionDelete(c.ctx(), c.path("project"), c.path("name")); err != nil && !fault.Is(err, fault.CodeNotFound) {
 		return err
 	}

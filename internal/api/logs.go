@@ -168,7 +168,7 @@ func logAppend(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.s.opts.Logs.Append(c.ctx(), key.Project, key.UID, c.r.Body, !appending); err != nil {
+	if err := c.s.opts.Logs.Append(c.ctx(), key.Project, key.UID, c.masker(key.UID).Whole(c.r.Body), !appending); err != nil {
 		return err
 	}
 	return c.done()

@@ -183,6 +183,8 @@ func schemas() document.Object {
 		"SubmitRequest": object([]any{"task"}, document.Object{"task": open, "function": document.Object{"type": []any{"object", "null"}}, "functionUrl": maybeText}),
 		"BuildRequest":  object([]any{"function"}, document.Object{"function": ref("Function")}),
 		"BuildAnswer":   object([]any{"data", "ready"}, document.Object{"data": ref("Function"), "ready": document.Object{"type": "boolean"}}),
+		"DeployRequest": object([]any{"function"}, document.Object{"function": ref("Function"), "millrace": object(nil, document.Object{"canary": integer, "shadow": document.Object{"type": "boolean"}})}),
+		"DeployAnswer":  object([]any{"data"}, document.Object{"data": ref("Function")}),
 		"BackgroundTask": object([]any{"kind", "metadata", "spec", "status"}, document.Object{
 			"kind": document.Object{"const": "BackgroundTask"}, "metadata": object([]any{"name"}, document.Object{"name": text}), "spec": open,
 			"status": object([]any{"state"}, document.Object{"state": words("running", "succeeded", "failed"), "error": maybeText})}),

@@ -10,6 +10,7 @@ import (
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/provenance"
 	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // provenanceRoutes are about runs that repeat others.
@@ -88,6 +89,13 @@ func runRepeat(c *call) error {
 		return err
 	}
 	submission := Submission{Project: c.path("project"), Task: task, AllowLocal: true}
+	if tune.Iterative(task) {
+		search, err := control.Search(c.ctx(), run.Key{Project: c.path("project"), UID: c.path("uid")})
+		if err != nil {
+			return err
+		}
+		submission.Names = search.Names
+	}
 	if err := c.resolve(&submission, reference, nil); err != nil {
 		return err
 	}

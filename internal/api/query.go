@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -9,6 +10,28 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/store"
 )
+
+// parseQuery reads a query. What is no escape sequence stands for itself, so that
+// nothing that a client sent is silently left out.
+func parseQuery(raw string) url.Values {
+	if values, err := url.ParseQuery(raw); err == nil {
+		return values
+	}
+	values := url.Values{}
+	for pair := range strings.SplitSeq(raw, "&") {
+		if key, value, _ := strings.Cut(pair, "="); pair != "" {
+			values.Add(unescape(key), unescape(value))
+		}
+	}
+	return values
+}
+
+func unescape(text string) string {
+	if plain, err := url.QueryUnescape(text); err == nil {
+		return plain
+	}
+	return strings.ReplaceAll(text, "+", " ")
+}
 
 // parseBool reads the spellings of a boolean that clients send.
 func parseBool(name, text string) (bool, error) {

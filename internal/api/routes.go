@@ -1,5 +1,7 @@
 package api
 
+import "slices"
+
 // Groups of parameters that several routes share.
 var (
 	pageParams = []param{
@@ -18,13 +20,15 @@ var (
 		moment("start_time_from", "started at or after"), moment("start_time_to", "started at or before"),
 		moment("last_update_time_from", "changed at or after"), moment("last_update_time_to", "changed at or before"),
 		moment("end_time_from", "ended at or after"), moment("end_time_to", "ended at or before"),
-		enum("partition-by", "return the first runs of each group", "name", "project_and_name"),
-		enum("partition-sort-by", "what orders a group; needed with partition-by", "created", "updated"),
-		enum("partition-order", "order in a group (default desc)", "desc", "asc"),
-		integer("rows-per-partition", 1, "runs of each group (default 1)"),
-		integer("max-partitions", 0, "groups to return, those with the newest runs; 0 means all"),
 		boolean("with-notifications", "only runs with notifications; not supported"),
 		enum("format", "accepted and without effect", "full", "standard"),
+	}
+	partitionParams = []param{
+		enum("partition-by", "return the first of each group, which is a name", "name", "project_and_name"),
+		enum("partition-sort-by", "what orders a group; needed with partition-by", "created", "updated"),
+		enum("partition-order", "order in a group (default desc)", "desc", "asc"),
+		integer("rows-per-partition", 1, "how many of each group (default 1)"),
+		integer("max-partitions", 0, "groups to return, those with the newest; 0 means all; of runs only"),
 	}
 	artifactFilters = []param{
 		nameParam, str("tag", "tag; * and nothing select all"), labelParam, strs("kind", "kinds to return"),
@@ -32,6 +36,7 @@ var (
 		boolean("best-iteration", "only what is marked as best"), str("tree", "producer id"),
 		str("producer_uri", "part of the producer's URI"), integer("limit", 0, "return at most this many; 0 means all"),
 		moment("since", "changed at or after"), moment("until", "changed at or before"), formatParam,
+		str("parent", "refused: artifacts are not listed by their parent"),
 	}
 	artifactKey = []param{
 		str("tag", "tag"), str("tree", "producer id"), str("object-uid", "uid of the artifact"), iterParam,
@@ -56,7 +61,8 @@ func routes() []*route {
 		{"system", systemRoutes()},
 		{"projects", projectRoutes()},
 		{"functions", functionRoutes()},
-		{"runs", append(runRoutes(), provenanceRoutes()...)},
+		{"deployments", deploymentRoutes()},
+		{"runs", slices.Concat(runRoutes(), searchRoutes(), provenanceRoutes())},
 		{"logs", logRoutes()},
 		{"artifacts", artifactRoutes()},
 		{"content", contentRoutes()},
@@ -110,7 +116,7 @@ func functionRoutes() []*route {
 	tag := str("tag", "tag (default latest)")
 	buildParams := []param{
 		str("name", "function; required"), str("project", "project (default: default)"), tag, boolean("logs", "send the log (default)"),
-		integer("offset", 0, "bytes of the log to skip"),
+		integer("offset", 0, "bytes of the log to skip"), str("last_log_timestamp", "of a deployment: send what was said after this time, in milliseconds"),
 	}
 	out := []*route{
 		v1("storeFunction", "POST", named, "Store a function", functionPut,
@@ -139,13 +145,13 @@ func runRoutes() []*route {
 		nameParam, labelParam, strs("state", "states"), integer("days_ago", 0, "only runs started in the last days; 0 means all"), strs("project", "used where the path has none"),
 	}
 	out := []*route{
-		v1("listRuns", "GET", all, "List runs", runList, with(runFilters, pageParams), takes(str("project", "used where the path has none")), answers(200, "RunList")),
-		v1("listCompletedRuns", "GET", "/projects/{project}/completed_runs", "List completed runs", runListCompleted, with(runFilters, pageParams),
+		v1("listRuns", "GET", all, "List runs", runList, with(runFilters, partitionParams, pageParams), takes(str("project", "used where the path has none")), answers(200, "RunList")),
+		v1("listCompletedRuns", "GET", "/projects/{project}/completed_runs", "List completed runs", runListCompleted, with(runFilters, partitionParams, pageParams),
 			takes(str("project", "used where the path has none")), answers(200, "RunList")),
 		v1("deleteRuns", "DELETE", all, "Delete the runs that match", runDeleteMany, with(deleteParams), answers(200, "Empty")),
 		v1("abortRun", "POST", named+"/abort", "Ask for the end of a run", runAbort, takes(iterParam), body("Updates"), answers(202, "BackgroundTask")),
 		v1("setRunNotifications", "PUT", named+"/notifications", "Replace the notifications of a run", notificationsPut, body("Object"), silent(200)),
-		v1("listAllRuns", "GET", "/runs", "List runs, the project as a parameter", runList, with(runFilters, pageParams), takes(str("project", "project (default: default)")), answers(200, "RunList")),
+		v1("listAllRuns", "GET", "/runs", "List runs, the project as a parameter", runList, with(runFilters, partitionParams, pageParams), takes(str("project", "project (default: default)")), answers(200, "RunList")),
 		v1("deleteAllRuns", "DELETE", "/runs", "Delete runs, the project as a parameter", runDeleteMany, with(deleteParams), answers(200, "Empty")),
 	}
 	for _, at := range []struct{ path, suffix string }{{named, ""}, {"/run/{project}/{uid}", "Legacy"}} {
@@ -185,7 +191,7 @@ func artifactRoutes() []*route {
 		v1("storeArtifact", "PUT", named, "Store an artifact", artifactPut, in("v2"), with(artifactKey), body("Artifact"), answers(200, "Artifact")),
 		v1("createArtifact", "POST", all, "Create an artifact", artifactCreate, in("v2"), body("Artifact"), answers(201, "Artifact")),
 		v1("getArtifact", "GET", named, "Read an artifact", artifactGet, in("v2"), with(artifactKey), takes(str("uid", "the same as object-uid"), formatParam), answers(200, "Artifact")),
-		v1("listArtifacts", "GET", all, "List artifacts", artifactList, in("v2"), with(artifactFilters, pageParams), answers(200, "ArtifactList")),
+		v1("listArtifacts", "GET", all, "List artifacts", artifactList, in("v2"), with(artifactFilters, partitionParams, pageParams), answers(200, "ArtifactList")),
 		v1("deleteArtifact", "DELETE", named, "Delete an artifact", artifactDelete, in("v2"), with(artifactKey), takes(strategy, str("key", "accepted and without effect")), silent(204)),
 		v1("deleteArtifacts", "DELETE", all, "Delete the artifacts that match", artifactDeleteMany, in("v2"),
 			takes(deleteMany...), silent(204)),
@@ -193,7 +199,7 @@ func artifactRoutes() []*route {
 			takes(str("tag", "tag"), iterParam), body("Object"), answers(200, "Empty")),
 		v1("getArtifactLegacy", "GET", named, "Read an artifact; the tag may be a producer id", artifactGetLegacy,
 			takes(str("tag", "tag (default latest)"), iterParam, formatParam), answers(200, "Object")),
-		v1("listArtifactsLegacy", "GET", all, "List artifacts; the tag may be a producer id", artifactList, with(artifactFilters, pageParams), answers(200, "ArtifactList")),
+		v1("listArtifactsLegacy", "GET", all, "List artifacts; the tag may be a producer id", artifactList, with(artifactFilters, partitionParams, pageParams), answers(200, "ArtifactList")),
 		v1("deleteArtifactLegacy", "DELETE", named, "Delete what a producer, which the path names, stored under the key of the query", artifactDeleteLegacy,
 			takes(str("key", "key of the artifact; required"), str("tag", "tag")), answers(200, "Empty")),
 		v1("deleteArtifactsLegacy", "DELETE", all, "Delete the artifacts that match", artifactDeleteManyLegacy, takes(deleteMany...), answers(200, "Empty")),

@@ -5,16 +5,13 @@ import "github.com/millrace/millrace/internal/document"
 // otherRoutes is what clients may ask of a server of this API and this one does
 // not have: lists are empty, reading one is 404, and asking for one is refused.
 func otherRoutes() []*route {
-	object := document.Object{}
 	noSchedules := refuses("schedules are not supported by this server; submit the run without one")
 	noHub := refuses("hub sources cannot be added to this server; import functions by file or URL with the client")
-	noDeploy := refuses("real-time functions cannot be deployed by this server; run them as jobs or mock them with fn.deploy(mock=True)")
 	noWorkflows := refuses(`workflow engines are not supported by this server; run the workflow with project.run(engine="local")`)
-	noGateways := refuses("API gateways are not supported by this server")
 	noProfiles := refuses("datastore profiles are not stored by this server; register them with the client only")
 	noPush := refuses("this server sends no notifications; local runs send theirs from the client")
 	const schedules, schedule = "/projects/{project}/schedules", "/projects/{project}/schedules/{name}"
-	const gateway, profile = "/projects/{project}/api-gateways/{name}", "/projects/{project}/datastore-profiles/{name}"
+	const profile = "/projects/{project}/datastore-profiles/{name}"
 	return []*route{
 		v1("listSchedules", "GET", schedules, "List schedules; there are none", always(document.Object{"schedules": []any{}}), answers(200, "Object")),
 		v1("createSchedule", "POST", schedules, "Refused", noSchedules),
@@ -31,8 +28,6 @@ func otherRoutes() []*route {
 		v1("putHubSource", "PUT", "/hub/sources/{name}", "Refused", noHub),
 		v1("deleteHubSource", "DELETE", "/hub/sources/{name}", "Delete a hub source; there is none", nothing, silent(204)),
 
-		v1("deployFunction", "POST", "/projects/{project}/nuclio/{name}/deploy", "Refused", noDeploy),
-		v1("deployStatus", "GET", "/projects/{project}/nuclio/{name}/deploy", "Refused", noDeploy),
 		v1("startFunction", "POST", "/start/function", "Refused", refuses("functions of kind dask cannot be started by this server; run them as jobs")),
 		v1("statusFunction", "POST", "/status/function", "Refused", refuses("functions of kind dask cannot be started by this server; run them as jobs")),
 
@@ -43,11 +38,6 @@ func otherRoutes() []*route {
 		v1("submitWorkflow", "POST", "/projects/{project}/workflows/{name}/submit", "Refused", noWorkflows),
 		v1("loadProject", "POST", "/projects/{project}/load", "Refused",
 			refuses("this server does not load projects; load it with mlrun.load_project and save it")),
-
-		v1("listAPIGateways", "GET", "/projects/{project}/api-gateways", "List API gateways; there are none", always(document.Object{"api_gateways": object}), answers(200, "Object")),
-		v1("getAPIGateway", "GET", gateway, "Not found", missing("API gateway")),
-		v1("putAPIGateway", "PUT", gateway, "Refused", noGateways),
-		v1("deleteAPIGateway", "DELETE", gateway, "Delete an API gateway; there is none", nothing, silent(204)),
 
 		v1("listDatastoreProfiles", "GET", "/projects/{project}/datastore-profiles", "List datastore profiles; there are none", always([]any{}), answers(200, "List")),
 		v1("getDatastoreProfile", "GET", profile, "Not found", missing("datastore profile")),

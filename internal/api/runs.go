@@ -26,7 +26,7 @@ func runPut(c *call) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.s.opts.Store.RunPut(c.ctx(), key, doc); err != nil {
+	if _, err := c.s.opts.Store.RunPut(c.ctx(), key, c.masker(key.UID).Object(doc)); err != nil {
 		return err
 	}
 	return c.done()
@@ -44,7 +44,7 @@ func runUpdate(c *call) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.s.opts.Store.RunUpdate(c.ctx(), key, updates); err != nil {
+	if _, err := c.s.opts.Store.RunUpdate(c.ctx(), key, c.masker(key.UID).Object(updates)); err != nil {
 		return err
 	}
 	return c.done()
@@ -162,7 +162,7 @@ func (c *call) runFilter() (store.RunFilter, error) {
 	if err := c.runTimes(&filter); err != nil {
 		return filter, err
 	}
-	if filter.Partition, err = c.runPartition(); err != nil {
+	if filter.Partition, err = c.partition(); err != nil {
 		return filter, err
 	}
 	if notified, err := c.bool("with-notifications", false); err != nil {
@@ -213,7 +213,7 @@ func (c *call) runTimes(filter *store.RunFilter) error {
 	return nil
 }
 
-func (c *call) runPartition() (*store.RunPartition, error) {
+func (c *call) partition() (*store.RunPartition, error) {
 	by, err := c.enum("partition-by", "")
 	if err != nil || by == "" {
 		return nil, err

@@ -1,8 +1,11 @@
 package api
 
 import (
+	"strings"
+
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/secret"
 )
 
 // kubernetes is what clients call the secret store of the server.
@@ -21,6 +24,25 @@ func checkProvider(provider string) error {
 		return fault.Invalid("the secret provider %q is not one of this server; use %s, which stands for its own encrypted store", clip(provider), kubernetes)
 	}
 	return nil
+}
+
+// masker masks the secrets of a run of this server, which its code may send in
+// records of its own.
+func (c *call) masker(uid string) *secret.Masker {
+	if c.s.opts.Masks == nil || uid == "" {
+		return nil
+	}
+	return c.s.opts.Masks.MaskerOfRun(uid)
+}
+
+// maskArtifact masks the secrets of the run that made an artifact.
+func (c *call) maskArtifact(doc document.Object) {
+	_, uid, _ := strings.Cut(document.String(doc, "spec", "producer", "uri"), "/")
+	masker := c.masker(uid)
+	if end := strings.LastIndexByte(uid, '-'); masker == nil && end > 0 {
+		masker = c.masker(uid[:end]) // without the number of an iteration
+	}
+	masker.Object(doc)
 }
 
 func (c *call) provider() error { return checkProvider(c.str("provider")) }

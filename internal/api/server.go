@@ -29,16 +29,18 @@ type Options struct {
 	Controller Controller
 	// Logs keeps the output of runs. Required.
 	Logs Logs
-	// Files is the content of artifacts. Nil makes a server that deletes records only.
-	Files Files
 	// Secrets are those of projects. Nil makes a server without.
 	Secrets Secrets
+	// Masks masks secrets in what runs send by themselves. Nil masks nothing.
+	Masks Masks
 	// Content gives access to the bytes of artifacts. Nil refuses them.
 	Content Content
 	// Bundles keeps code that clients upload. Nil refuses them.
 	Bundles Bundles
 	// Environments are the virtual environments of this machine. Nil refuses them.
 	Environments Environments
+	// Deployments serve real-time functions. Nil refuses them.
+	Deployments Deployments
 	// Version is the MLRun version to report; "" means DefaultVersion.
 	Version string
 	// ArtifactPath is the default artifact path told to clients, absolute or a
@@ -108,9 +110,25 @@ func New(opts Options) *Server {
 			s.mux.Handle(rt.method+" /"+version+rt.path, s.serve(rt))
 		}
 	}
+	s.noRedirects()
 	s.mux.HandleFunc("/", s.unknown)
 	s.document = sync.OnceValue(func() []byte { return openAPI(s.table, opts.Version) })
 	return s
+}
+
+// noRedirects keeps the mux from sending requests for the path above a wildcard
+// that has the rest of a path to that path with a slash, which leads back here.
+func (s *Server) noRedirects() {
+	done := map[string]bool{}
+	for _, rt := range s.table {
+		above, _, ok := strings.Cut(rt.path, "/{key...}")
+		for _, version := range rt.versions {
+			if pattern := "/" + version + above; ok && !done[pattern] {
+				done[pattern] = true
+				s.mux.HandleFunc(pattern, s.unknown)
+			}
+		}
+	}
 }
 
 // Drain makes the server answer 503 from now on and ends the logs that are being
@@ -159,6 +177,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.unknown(w, r)
+}
+
+// Admit reports whether a request that is not for the API may be served at the
+// server's address: the same rules hold as for the API.
+func (s *Server) Admit(r *http.Request) error {
+	if s.draining.Load() {
+		return fault.Unavailable("the server is shutting down; try again when it is back")
+	}
+	if err := s.checkOrigin(r); err != nil {
+		return err
+	}
+	return s.authenticate(r)
 }
 
 // canonicalPath maps /api/…, /api/v1/… and /api/v2/… to /v1/… and /v2/…, with
@@ -216,7 +246,7 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
 	for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
 		probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
-		if _, pattern := s.mux.Handler(probe); pattern != "/" && pattern != "" {
+		if _, pattern := s.mux.Handler(probe); strings.Contains(pattern, " ") { // it names a method
 			allowed = append(allowed, method)
 		}
 	}

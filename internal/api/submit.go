@@ -7,6 +7,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/submit"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // submitJob resolves the function of a task and hands both to the controller.
@@ -15,11 +16,12 @@ func submitJob(c *call) error {
 	if err != nil {
 		return err
 	}
-	request, err := c.object()
+	var names []string
+	request, err := c.objectSeen(func(raw []byte) { names = tune.KeyOrder(raw, "task", "spec", "hyperparams") })
 	if err != nil {
 		return err
 	}
-	submission, err := c.submission(request)
+	submission, err := c.submission(request, names)
 	if err != nil {
 		return runtimeError(err)
 	}
@@ -39,8 +41,9 @@ func runtimeError(err error) error {
 	return err
 }
 
-// submission reads a submit request.
-func (c *call) submission(request document.Object) (Submission, error) {
+// submission reads a submit request. names are its hyperparameters as they are
+// written there, unless it says itself in which order they are meant.
+func (c *call) submission(request document.Object, names []string) (Submission, error) {
 	task, err := document.Want[document.Object](request, "task")
 	if err != nil {
 		return Submission{}, err
@@ -74,8 +77,23 @@ func (c *call) submission(request document.Object) (Submission, error) {
 	if err != nil {
 		return Submission{}, err
 	}
+	// So does it for the order of hyperparameters, which its documents do not keep.
+	given, err := document.Want[[]any](request, "millrace", "hyperparam_names")
+	if err != nil {
+		return Submission{}, err
+	}
+	for i, item := range given {
+		name, ok := item.(string)
+		if !ok {
+			return Submission{}, fault.Invalid("millrace.hyperparam_names[%d] must be a string, got %s", i, document.TypeName(item))
+		}
+		if i == 0 {
+			names = nil
+		}
+		names = append(names, name)
+	}
 	out := Submission{
-		Project: project, Task: task, AllowLocal: allowLocal,
+		Project: project, Task: task, AllowLocal: allowLocal, Names: names,
 		ClientVersion: c.r.Header.Get("X-Mlrun-Client-Version"),
 		PythonVersion: c.r.Header.Get("X-Mlrun-Client-Python-Version"),
 		RemoteUser:    c.r.Header.Get("X-Remote-User"),

@@ -26,6 +26,10 @@ func (c *call) address() string {
 	return scheme + c.r.Host
 }
 
+// nuclioVersion is the release of Nuclio whose behaviour clients may count on: it
+// is how they find out that functions can be deployed.
+const nuclioVersion = "1.14.0"
+
 // clientSpec is the configuration that clients take over from the server. Null
 // leaves the client's own default; see the package comment for namespace, kfp_url
 // and nuclio_version.
@@ -34,9 +38,13 @@ func clientSpec(c *call) error {
 	if c.clientBefore(1, 10) {
 		workflows = c.address() + "/api/v1/pipelines"
 	}
+	nuclio := ""
+	if c.s.opts.Deployments != nil {
+		nuclio = nuclioVersion
+	}
 	spec := document.Object{
 		"version": c.version(), "namespace": c.s.opts.Namespace, "artifact_path": c.s.opts.ArtifactPath,
-		"api_url": c.address(), "ui_url": "", "kfp_url": workflows, "nuclio_version": "", "remote_host": "",
+		"api_url": c.address(), "ui_url": "", "kfp_url": workflows, "nuclio_version": nuclio, "remote_host": "",
 		"docker_registry": "", "mpijob_crd_version": "v1", "spark_operator_version": "spark-3",
 		"ce": document.Object{"mode": "", "release": ""}, "calculate_artifact_hash": "True",
 		"generate_artifact_target_path_from_artifact_hash": true,

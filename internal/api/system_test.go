@@ -18,6 +18,7 @@ import (
 	validator "github.com/pb33f/libopenapi-validator"
 
 	"github.com/millrace/millrace/internal/api"
+	realcontrol "github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/logs"
@@ -25,6 +26,7 @@ import (
 	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/store"
 	"github.com/millrace/millrace/internal/submit"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // system is a whole API on a real SQLite store and real log files. Only runs are
@@ -37,6 +39,8 @@ type system struct {
 	logs   *logs.Logs
 	server *api.Server
 	http   *httptest.Server
+
+	control *control
 }
 
 // start brings up a system with a project called demo.
@@ -56,8 +60,9 @@ func (s *system) open(change ...func(*api.Options)) {
 		s.t.Fatal(err)
 	}
 	s.store, s.logs = st, logs.New(s.dir, st)
+	s.control = &control{store: st, logs: s.logs}
 	opts := api.Options{
-		Store: st, Controller: &control{store: st, logs: s.logs}, Logs: s.logs,
+		Store: st, Controller: s.control, Logs: s.logs,
 		Secrets: secret.NewVault(st, secret.Keys{File: filepath.Join(s.dir, "secret.key"), Create: true}), ArtifactPath: "/data/artifacts/{{project}}",
 		Logger: slog.New(slog.NewTextHandler(testWriter{s.t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
@@ -230,6 +235,24 @@ type control struct {
 	logs  *logs.Logs
 	mu    sync.Mutex
 	next  int
+	names []string // of the hyperparameters of the last submission
+}
+
+// iterative is what control knows of iterative tasks: that none was executed.
+func (c *control) iterative() *realcontrol.Control {
+	return realcontrol.New(realcontrol.Options{Name: "test", Store: c.store, Logger: slog.New(slog.DiscardHandler)})
+}
+
+func (c *control) Resume(ctx context.Context, key run.Key) (document.Object, error) {
+	return c.iterative().Resume(ctx, key)
+}
+
+func (c *control) Steer(ctx context.Context, key run.Key, change tune.Steering) error {
+	return c.iterative().Steer(ctx, key, change)
+}
+
+func (c *control) Search(ctx context.Context, key run.Key) (tune.Progress, error) {
+	return c.iterative().Search(ctx, key)
 }
 
 func (c *control) uid() string {
@@ -240,6 +263,9 @@ func (c *control) uid() string {
 }
 
 func (c *control) Submit(ctx context.Context, s api.Submission) (document.Object, error) {
+	c.mu.Lock()
+	c.names = s.Names
+	c.mu.Unlock()
 	project, err := c.store.ProjectGet(ctx, s.Project)
 	if err != nil {
 		return nil, err

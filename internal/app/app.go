@@ -37,6 +37,7 @@ type Options struct {
 	DatabaseURL  string       // "" means SQLite in the data directory
 	Listen       string       // address to serve on; "" means 127.0.0.1:8080
 	MaxRuns      int          // executions alive at once; 0 means twice the number of cores
+	Templates    int          // warm interpreters kept by a server; 0 means 8, negative none
 	Python       string       // default interpreter; "" means the first python3 found
 	ArtifactPath string       // default artifact path; "" means artifacts/{{project}} in the data directory
 	Token        string       // asked of every client; "" means none, allowed on loopback only
@@ -67,6 +68,7 @@ type App struct {
 	secrets  *secret.Vault
 	envs     *env.Manager
 	content  *content
+	deployed *deployments // nil until the API is needed
 	api      func() *api.Server
 	teardown []func() error
 }
@@ -127,7 +129,8 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.preparer = &local.Preparer{
 		Functions: a.store, Interpreters: interpreters, Environments: envs, Runtime: runtimeDir, LogLimit: max(a.options.LogLimit, 0), Version: options.Version, Prelude: a.logs.Prelude,
 		ArtifactPath: a.artifactPath, Secrets: a.secrets,
-		Bundles: a.bundles().Resolve,
+		Bundles: a.bundles().Resolve, Resolver: resolve(a.find).in,
+		Iterations: a.store.RunChildrenEach, ParameterFile: a.backend.ParameterFile,
 		GoBuild: local.GoBuilder(filepath.Join(a.dir, "cache", "go")),
 	}
 	a.control = control.New(control.Options{
@@ -144,10 +147,13 @@ func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.
 
 // newAPI makes the API, which most commands on a data directory do not need.
 func (a *App) newAPI() *api.Server {
+	if a.deployed == nil {
+		a.deployed = a.newDeployments()
+	}
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Secrets: a.secrets, Files: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, Content: a.content, Bundles: a.bundles(), Environments: environments{a.envs},
-		Token: a.options.Token, Logger: a.options.Logger,
+		Secrets: a.secrets, Content: a.content, Masks: a.logs, Bundles: a.bundles(), Environments: environments{a.envs},
+		Deployments: a.deployed, Token: a.options.Token, Logger: a.options.Logger,
 	})
 }
 
@@ -226,17 +232,23 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
 	a.preparer.ServerURL, a.preparer.Token = url, options.Token
+	if err := a.warm(); err != nil {
+		return err
+	}
 	if err := announce(dir, address{URL: url, PID: os.Getpid()}); err != nil {
 		return err
 	}
+	a.deployed = a.newDeployments()
+	a.teardown = append(a.teardown, a.deployed.close)
 	a.control.Start(ctx)
+	a.deployed.start(ctx)
 	var chores sync.WaitGroup
 	defer chores.Wait()
 	choresCtx, endChores := context.WithCancel(ctx)
 	defer endChores()
 	chores.Go(func() { a.prune(choresCtx) })
 	server := &http.Server{
-		Handler: a.api(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
+		Handler: a.deployed.handler(a.api()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog:    slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
@@ -273,31 +285,4 @@ func reachable(addr net.Addr) string {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)
-}
-
-// How long environments that nobody uses are kept, and how large all may be.
-const (
-	pruneEvery = time.Hour
-	pruneAge   = 30 * 24 * time.Hour
-	pruneBytes = 50 << 30
-)
-
-// prune removes environments that nobody has used for long and uploads that their
-// senders have given up, until ctx ends.
-func (a *App) prune(ctx context.Context) {
-	ticker := time.NewTicker(pruneEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if _, err := a.envs.Prune(ctx, env.PrunePolicy{MaxAge: pruneAge, MaxBytes: pruneBytes}); err != nil && ctx.Err() == nil {
-				a.options.Logger.ErrorContext(ctx, "prune environments", "error", err)
-			}
-			if err := a.content.Inbox().Sweep(uploadAge); err != nil {
-				a.options.Logger.ErrorContext(ctx, "remove unfinished uploads", "error", err)
-			}
-		}
-	}
 }

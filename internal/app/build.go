@@ -66,7 +66,7 @@ func (c controller) Build(ctx context.Context, doc document.Object, force bool) 
 		return api.BuildStatus{}, err
 	}
 	if f.Kind().Nuclio() {
-		return api.BuildStatus{}, fault.Invalid("functions of kind %s are deployed, which this server does not do yet", f.Kind())
+		return api.BuildStatus{}, fault.Invalid("functions of kind %s are deployed, not built", f.Kind())
 	}
 	request, needed, err := c.builds.request(ctx, f)
 	if err != nil {

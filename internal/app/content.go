@@ -1,7 +1,6 @@
 package app
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,12 +11,13 @@ import (
 
 // content is the API's access to the bytes of artifacts.
 type content struct {
+	artifactFiles
 	app   *App
 	inbox func() *datastore.Inbox
 }
 
 func (a *App) newContent() *content {
-	c := &content{app: a}
+	c := &content{artifactFiles: artifactFiles{root: artifactRoot(a.options.ArtifactPath)}, app: a}
 	c.inbox = sync.OnceValue(func() *datastore.Inbox {
 		return datastore.NewInbox(c.Stores("", true), filepath.Join(a.dir, "cache", "uploads"))
 	})
@@ -27,13 +27,13 @@ func (a *App) newContent() *content {
 // handedOut are the schemes of stores that clients may read through the server.
 // Web servers are not among them: clients reach those themselves, and the server
 // would be a way into the network around it.
-var handedOut = []string{"s3"}
+var handedOut = []string{"s3", "gs", "gcs", "az", "wasb", "wasbs"}
 
 // Stores implements api.Content.
 func (c *content) Stores(project string, secrets bool) *datastore.Stores {
 	options := datastore.Options{Confined: true, Roots: c.app.artifactRoots(), Schemes: handedOut, Dir: "/", Resolver: resolve(c.app.find).in(project)}
 	if secrets {
-		options.Lookup = os.Getenv
+		options.Lookup, options.Permit = c.credentials(project)
 	}
 	return datastore.New(options)
 }

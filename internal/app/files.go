@@ -27,7 +27,7 @@ func artifactRoot(template string) string {
 	return fixed
 }
 
-// artifactFiles implements api.Files: files below root, and nothing that a link
+// artifactFiles is the content that the server deletes and measures itself: files below root, and nothing that a link
 // leads to from there.
 type artifactFiles struct{ root string }
 
@@ -49,7 +49,7 @@ func (a artifactFiles) open(target string) (*os.Root, string, error) {
 	return root, name, err
 }
 
-// Size implements api.Files.
+// Size implements api.Content.
 func (a artifactFiles) Size(target string) (int64, error) {
 	root, name, err := a.open(target)
 	if err != nil {
@@ -66,7 +66,7 @@ func (a artifactFiles) Size(target string) (int64, error) {
 	return info.Size(), nil
 }
 
-// Remove implements api.Files.
+// Remove implements api.Content.
 func (a artifactFiles) Remove(target string) error {
 	root, name, err := a.open(target)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Run implements cli.System: a run in this process, without a server. The Python
@@ -42,11 +43,12 @@ func (s *system) Run(ctx context.Context, request cli.RunRequest, observer cli.O
 	}
 	functionDoc, runDoc, err := a.enrich(ctx, api.Submission{
 		Project: request.Project(), Task: request.Task, Function: request.Function, FunctionURI: request.Reference, AllowLocal: true,
+		Names: request.Names,
 	}, request.Overrides)
 	if err != nil {
 		return cli.RunResult{}, err
 	}
-	accepted, err := a.control.Accept(functionDoc, runDoc)
+	accepted, err := a.control.Accept(functionDoc, runDoc, request.Names)
 	if err != nil {
 		return cli.RunResult{}, err
 	}
@@ -107,6 +109,7 @@ type inline struct {
 	kill       <-chan struct{} // nil: never
 	ahead      *ahead
 	standalone bool
+	search     searchView
 }
 
 // first makes the first attempt ready, writes the run, and executes it or leaves
@@ -116,6 +119,9 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 	e.Plan["run"] = accepted.Run
 	ctx, stop := r.abortable(ctx)
 	defer stop()
+	if err := r.detachable(accepted.Plan, detach); err != nil {
+		return err
+	}
 	launch, err := r.launch(ctx, e, accepted.Plan, accepted.Run)
 	if err != nil {
 		return r.unprepared(ctx, accepted, err)
@@ -143,11 +149,20 @@ func (r *inline) first(ctx context.Context, accepted *control.Accepted, detach b
 		return r.backend.Detach(launch.Execution)
 	}
 	r.observer.Phase(cli.PhaseChange{Phase: cli.PhaseRunning, Attempt: 1})
-	if err := r.execute(ctx, dir, e.ID); err != nil {
+	if err := r.execute(ctx, dir, launch); err != nil {
 		return err
 	}
 	lock.Release()
 	return r.follow(ctx, e.ID)
+}
+
+// detachable refuses a detached run whose later attempts could not read its
+// secrets: the key is never handed to the process of a run.
+func (r *inline) detachable(plan *kind.Plan, detach bool) error {
+	if !detach || plan.Retries == 0 || len(plan.Secrets) == 0 || (r.options.SecretKey == "" && r.options.SecretFile == "") {
+		return nil
+	}
+	return fault.Precondition("a detached run with retries reads its secrets again for each attempt, with the key in secret.key of the data directory, but yours is given by MILLRACE_SECRET_KEY or --secret-key-file; run it without --detach, without retries, or through a server")
 }
 
 // adopt writes a run that has the outputs of an earlier one and is not executed.
@@ -231,7 +246,10 @@ func (r *inline) spool(launch spool.Launch, files map[string][]byte, hold bool) 
 }
 
 // execute is the runner, in this process, under a lock that is held.
-func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) error {
+func (r *inline) execute(ctx context.Context, dir spool.Dir, launch spool.Launch) error {
+	if err := runner.Conceal(dir, launch); err != nil { // before anything of the log is shown
+		return err
+	}
 	tail := r.tail(dir)
 	output := r.ahead.file()
 	options := runner.Options{Logger: r.options.Logger, Observe: r.observe, Worker: r.ahead.take(), Kill: r.kill, Resolver: r.resolver}
@@ -248,10 +266,42 @@ func (r *inline) execute(ctx context.Context, dir spool.Dir, execution string) e
 }
 
 func (r *inline) observe(t string, body document.Object) {
-	if results := document.Map(body, "results"); t == "update" && len(results) > 0 {
-		iter, _ := document.Int(body, "iter")
+	results := document.Map(body, "results")
+	iter, _ := document.Int(body, "iter")
+	switch {
+	case t == "update" && len(results) > 0:
 		r.observer.Results(int(iter), results)
+	case t == "child":
+		r.search.child(int(iter), results)
+	case t == "search":
+		r.observer.Search(r.search.progress(body))
 	}
+}
+
+// searchView follows an iterative task by the records of its journal. The results
+// of the best iteration come in the records that are written with the one that
+// calls it the best.
+type searchView struct {
+	best    int
+	results document.Object         // of best
+	latest  map[int]document.Object // results of the iterations since the last look
+}
+
+func (v *searchView) child(iter int, results document.Object) {
+	if v.latest == nil {
+		v.latest = map[int]document.Object{}
+	}
+	v.latest[iter] = results
+}
+
+func (v *searchView) progress(body document.Object) tune.Progress {
+	p := tune.ProgressOf(body)
+	if p.Best != v.best {
+		v.best, v.results = p.Best, v.latest[p.Best]
+	}
+	clear(v.latest)
+	p.Results = v.results
+	return p
 }
 
 // follow settles an attempt that is over in this process, and makes the next ones.
@@ -265,7 +315,7 @@ func (r *inline) follow(ctx context.Context, execution string) error {
 		if err != nil || next == nil {
 			return err
 		}
-		if execution, err = r.again(ctx, *next); err != nil {
+		if execution, err = r.again(ctx, *next, "the attempt before failed", false); err != nil {
 			return err
 		}
 	}
@@ -285,11 +335,12 @@ func (r *inline) next(ctx context.Context) (*store.Execution, error) {
 	return nil, nil
 }
 
-// again makes one more attempt.
-func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
+// again makes one more attempt, or leaves it to a detached runner. why is said to
+// the observer.
+func (r *inline) again(ctx context.Context, e store.Execution, why string, detach bool) (string, error) {
 	ctx, stop := r.abortable(ctx)
 	defer stop()
-	r.observer.Phase(cli.PhaseChange{Phase: cli.PhaseQueued, Attempt: e.Attempt, Text: "the attempt before failed"})
+	r.observer.Phase(cli.PhaseChange{Phase: cli.PhaseQueued, Attempt: e.Attempt, Text: why})
 	select {
 	case <-time.After(time.Until(e.NotBefore)):
 	case <-ctx.Done():
@@ -301,16 +352,22 @@ func (r *inline) again(ctx context.Context, e store.Execution) (string, error) {
 	if err != nil {
 		return e.ID, r.control.Unprepared(context.WithoutCancel(ctx), e.ID, err)
 	}
-	dir, lock, err := r.spool(launch, files, true)
+	launch.Standalone = r.standalone
+	dir, lock, err := r.spool(launch, files, !detach)
 	if err != nil {
 		return "", err
 	}
-	defer lock.Release()
+	if lock != nil {
+		defer lock.Release()
+	}
 	if err := r.control.MarkStarting(ctx, e.ID); err != nil {
 		return "", err
 	}
+	if detach {
+		return e.ID, r.backend.Detach(launch.Execution)
+	}
 	r.observer.Phase(cli.PhaseChange{Phase: cli.PhaseRunning, Attempt: e.Attempt})
-	return e.ID, r.execute(ctx, dir, e.ID)
+	return e.ID, r.execute(ctx, dir, launch)
 }
 
 // tail passes a growing log to the observer until the returned function is

@@ -60,6 +60,9 @@ func (a *App) enrich(ctx context.Context, s api.Submission, overrides document.O
 		// Refused now rather than when the run is about to begin.
 		_, err = a.bundles().Resolve(document.String(functionDoc, "spec", "build", "source"))
 	}
+	if err == nil {
+		err = a.checkParameterFile(ctx, runDoc, s.Names)
+	}
 	if err == nil && document.String(runDoc, "metadata", "labels", "owner") == "" {
 		document.Set(runDoc, owner(), "metadata", "labels", "owner")
 	}

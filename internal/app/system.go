@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,13 +12,18 @@ import (
 	"syscall"
 
 	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/backend/local"
 	"github.com/millrace/millrace/internal/cli"
 	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/realtime/processor"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
+	"github.com/millrace/millrace/internal/template"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // System returns the product as the command line sees it. version names the
@@ -78,7 +84,7 @@ func (s *system) Serve(ctx context.Context, options cli.ServeOptions, ready func
 		handler = slog.NewJSONHandler(s.stderr, &slog.HandlerOptions{Level: level})
 	}
 	return Serve(ctx, Options{
-		DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Listen: options.Listen, MaxRuns: options.MaxRuns,
+		DataDir: options.DataDir, DatabaseURL: options.DatabaseURL, Listen: options.Listen, MaxRuns: options.MaxRuns, Templates: cmp.Or(options.Templates, -1),
 		Python: options.Python, ArtifactPath: options.ArtifactPath, Token: options.Token, Insecure: options.Insecure,
 		Version: s.version(), Logger: slog.New(handler), SecretKey: options.SecretKey, SecretFile: options.SecretKeyFile,
 	}, ready)
@@ -87,11 +93,15 @@ func (s *system) Serve(ctx context.Context, options cli.ServeOptions, ready func
 // Exec implements cli.System: it is the runner of a spool. A runner that finds
 // another one at work, or that the execution has begun before, leaves it alone.
 func (s *system) Exec(ctx context.Context, path string) int {
-	logger := slog.New(slog.NewTextHandler(s.stderr, nil))
+	dir := spool.Dir{Path: path}
+	level := slog.LevelInfo
+	if dir.Noted("debug") != "" {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: level}))
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
-	dir := spool.Dir{Path: path}
 	artifacts := &artifacts{dataDir: filepath.Dir(filepath.Dir(path))}
 	defer artifacts.close(logger)
 	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true, Resolver: artifacts.resolver})
@@ -112,6 +122,33 @@ func (s *system) Exec(ctx context.Context, path string) int {
 		return 1
 	}
 	logger.Info("execution ended", "spool", path, "state", outcome.State)
+	return 0
+}
+
+// Processor implements cli.System.
+func (s *system) Processor(ctx context.Context, path string) int {
+	level := slog.LevelInfo
+	if os.Getenv(local.DebugVariable) != "" {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	signal.Ignore(syscall.SIGHUP)
+	data := path
+	for range 3 { // functions/<project>/<name>
+		data = filepath.Dir(data)
+	}
+	err := processor.Run(ctx, realtime.Dir{Path: path}, processor.Options{
+		Logger: logger, Tag: local.DeploymentVariable, Templates: template.Client{Dir: templatesDir(data)}, Imports: importsIn(data),
+	})
+	switch {
+	case fault.Is(err, fault.CodeConflict):
+		logger.Info("nothing to do", "folder", path, "reason", err)
+	case err != nil:
+		logger.Error("the function cannot be served", "folder", path, "error", err)
+		return 1
+	}
 	return 0
 }
 
@@ -138,6 +175,7 @@ func (nothing) Phase(cli.PhaseChange)        {}
 func (nothing) Progress(cli.Progress)        {}
 func (nothing) Log([]byte)                   {}
 func (nothing) Results(int, document.Object) {}
+func (nothing) Search(tune.Progress)         {}
 
 // controller is the API's view of this system.
 type controller struct{ *App }
@@ -148,7 +186,7 @@ func (c controller) Submit(ctx context.Context, submission api.Submission) (docu
 	if err != nil {
 		return nil, err
 	}
-	doc, err := c.control.Submit(ctx, functionDoc, runDoc)
+	doc, err := c.control.Submit(ctx, functionDoc, runDoc, submission.Names)
 	if err != nil {
 		c.forget(ctx, runDoc)
 	}
@@ -174,6 +212,25 @@ func (c controller) Abort(ctx context.Context, key run.Key, updates document.Obj
 		return task, err
 	}
 	return task, c.control.StopRun(ctx, key)
+}
+
+// Resume implements api.Controller. Without a loop nobody would execute the attempt
+// that it queues; who continues a task in its own process does so by System.
+func (c controller) Resume(ctx context.Context, key run.Key) (document.Object, error) {
+	if !c.control.Running() {
+		return nil, fault.Unavailable("there is no server that could continue run %s", key.UID)
+	}
+	return c.control.Resume(ctx, key)
+}
+
+// Steer implements api.Controller.
+func (c controller) Steer(ctx context.Context, key run.Key, change tune.Steering) error {
+	return c.control.Steer(ctx, key, change)
+}
+
+// Search implements api.Controller.
+func (c controller) Search(ctx context.Context, key run.Key) (tune.Progress, error) {
+	return c.control.Search(ctx, key)
 }
 
 // DeleteRun implements api.Controller.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,8 +42,8 @@ func newArtifact(e *env) *cobra.Command {
 
 const storesHelp = `
 
-Objects of s3:// stores are reached from this machine, with the credentials of the environment
-(docs/data.md has their names).`
+Objects of s3://, gs:// and az:// stores are reached from this machine, with the credentials of
+the environment (docs/data.md has their names).`
 
 type artifactGetOptions struct {
 	from, to, output string
@@ -52,14 +53,15 @@ func newArtifactGet(e *env) *cobra.Command {
 	var o artifactGetOptions
 	cmd := &cobra.Command{
 		Use:   "get KEY[:TAG]|URI [DEST]",
-		Short: "Copy the content of an artifact, or an object, to a file",
-		Long: `Copy the content of an artifact, or an object at any URL, to a file.
+		Short: "Copy the content of an artifact, or an object, to a file or folder",
+		Long: `Copy the content of an artifact, or an object at any URL, to a file; a folder to a folder.
 
 DEST is a file, a folder to put it into, or - for standard output; without it the file has
 the artifact's key as its name. The file appears when all of it is there and its sum is what
 the artifact says. A copy that was interrupted goes on where it stopped when the command is
-given again.` + storesHelp,
+given again; of a folder, the files that are there and the same are not read again.` + storesHelp,
 		Example: `  millrace artifact get model
+  millrace artifact get images ./images
   millrace artifact get store://datasets/default/iris:v2 data/iris.csv
   millrace artifact get s3://bucket/raw/2024.parquet .
   millrace artifact get report - | less`,
@@ -83,8 +85,11 @@ type source struct {
 	name string // of the file it becomes
 	open datastore.Opener
 	want datastore.DownloadOptions
-	url  string // a folder is copied from it
+	url  string
 	dir  bool
+	// Of a folder: a file below it by its URL, and the names and sizes of all.
+	file func(url string) datastore.Opener
+	list func(yield func(name string, size int64) error) error
 }
 
 func runArtifactGet(e *env, o artifactGetOptions) error {
@@ -93,7 +98,9 @@ func runArtifactGet(e *env, o artifactGetOptions) error {
 	}
 	if datastore.Scheme(o.from) != "file" && !strings.HasPrefix(o.from, "store://") {
 		stores := e.stores()
-		return e.fetch(o, stores, source{name: path.Base(o.from), open: opener(stores, o.from), url: o.from, dir: strings.HasSuffix(o.from, "/")})
+		from := source{name: path.Base(o.from), open: opener(stores, o.from), url: o.from, dir: strings.HasSuffix(o.from, "/")}
+		from.file, from.list = e.below(stores, o.from)
+		return e.fetch(o, from)
 	}
 	return e.with(func(connection *Connection) error {
 		doc, project, err := e.findArtifact(connection.Client, o.from)
@@ -105,13 +112,17 @@ func runArtifactGet(e *env, o artifactGetOptions) error {
 		if err != nil {
 			return err
 		}
-		return e.fetch(o, stores, from)
+		return e.fetch(o, from)
 	})
 }
 
 // stores are those that this machine and the environment give access to.
 func (e *env) stores() *datastore.Stores {
-	return datastore.New(datastore.Options{Lookup: e.Getenv, Dir: e.Dir})
+	options := datastore.Options{Lookup: e.Getenv, Dir: e.Dir}
+	if dir, err := e.dataDir(); err == nil {
+		options.State = filepath.Join(dir, "cache", "sessions")
+	}
+	return datastore.New(options)
 }
 
 func opener(stores *datastore.Stores, url string) datastore.Opener {
@@ -140,7 +151,32 @@ func (e *env) findArtifact(c *client.Client, text string) (document.Object, stri
 		query.Tag = "latest"
 	}
 	doc, err := c.Artifact(e.soft, uri.Project, query)
+	if fault.Is(err, fault.CodeNotFound) {
+		if similar := e.similarKeys(c, uri.Project, uri.Key); len(similar) > 0 {
+			err = fault.NotFound("%w; there is %s", err, strings.Join(similar, ", "))
+		}
+	}
 	return doc, uri.Project, err
+}
+
+// similarShown is how many other keys an error names.
+const similarShown = 3
+
+// similarKeys returns keys that a run has given to what its code calls key: NAME_KEY,
+// NAME being the run's.
+func (e *env) similarKeys(c *client.Client, project, key string) []string {
+	var keys []string
+	for doc, err := range c.Artifacts(e.soft, project, client.ArtifactQuery{Name: "~_" + key, Tag: "latest", Limit: 100}) {
+		if err != nil {
+			return nil // the first error is the one to tell
+		}
+		if name := dbKey(doc); strings.HasSuffix(name, "_"+key) && !slices.Contains(keys, name) {
+			if keys = append(keys, name); len(keys) == similarShown {
+				break
+			}
+		}
+	}
+	return keys
 }
 
 var sha1Pattern = lazyregexp.New(`^[0-9a-f]{40}$`)
@@ -163,22 +199,29 @@ func (e *env) sourceOf(connection *Connection, stores *datastore.Stores, doc doc
 		}}, nil
 	}
 	from := source{name: key + path.Ext(target), open: opener(stores, target), url: target, dir: strings.HasSuffix(target, "/")}
+	from.file, from.list = e.below(stores, target)
 	if hash := document.String(doc, "spec", "hash"); sha1Pattern.MatchString(hash) {
 		from.want.SHA1 = hash
 	}
 	if datastore.Scheme(target) == "file" && !connection.InProcess {
-		if from.dir {
-			return source{}, fault.NotSupported("the artifact %s is a folder on the server's machine, %s; copy it there", key, target)
+		from.file = func(url string) datastore.Opener {
+			return func(ctx context.Context, r datastore.Range) (io.ReadCloser, datastore.Info, error) {
+				return connection.Client.OpenContent(ctx, project, url, r)
+			}
 		}
-		from.open = func(ctx context.Context, r datastore.Range) (io.ReadCloser, datastore.Info, error) {
-			return connection.Client.OpenContent(ctx, project, target, r)
+		from.open = from.file(target)
+		from.list = func(yield func(string, int64) error) error {
+			return connection.Client.Contents(e.soft, project, target, yield)
 		}
 	}
 	return from, nil
 }
 
 // fetch copies a source to where the options say.
-func (e *env) fetch(o artifactGetOptions, stores *datastore.Stores, from source) error {
+func (e *env) fetch(o artifactGetOptions, from source) error {
+	if o.to == "-" && from.dir {
+		return fault.Invalid("%s is a folder; give a folder to copy it to", o.from)
+	}
 	if o.to == "-" {
 		body, _, err := from.open(e.soft, datastore.Range{})
 		if err != nil {
@@ -198,13 +241,16 @@ func (e *env) fetch(o artifactGetOptions, stores *datastore.Stores, from source)
 	begun := time.Now()
 	result := document.Object{"path": dest, "source": o.from}
 	if from.dir {
-		copied, err := stores.Copy(e.soft, from.url, dest, true, meter.add)
+		files, err := e.fetchFolder(from, dest, meter)
 		if err != nil {
 			return err
 		}
-		result["size"], result["files"] = copied.Size, copied.Files
+		result["size"], result["files"] = total(files), len(files)
 	} else {
 		from.want.Progress = meter.set
+		if from.want.Sums = datastore.NoSums; o.output != "" {
+			from.want.Sums = datastore.SHA256
+		}
 		written, err := datastore.Download(e.soft, from.open, dest, from.want)
 		if err != nil {
 			return err
@@ -228,18 +274,22 @@ type artifactPutOptions struct {
 func newArtifactPut(e *env) *cobra.Command {
 	var o artifactPutOptions
 	cmd := &cobra.Command{
-		Use:   "put FILE --key KEY",
-		Short: "Keep a file as an artifact",
-		Long: `Keep a file as an artifact: store its content and a record that names it.
+		Use:   "put FILE|FOLDER --key KEY",
+		Short: "Keep a file or folder as an artifact",
+		Long: `Keep a file or folder as an artifact: store its content and a record that names it.
 
 The content is stored under its sum below the default artifact path, so that equal content is
 kept once and nothing is overwritten; with --artifact-path under the key there. The record
 appears when all of the content is stored. An upload that was interrupted goes on where it
-stopped when the command is given again.` + storesHelp,
+stopped when the command is given again.
+
+A folder is kept file by file, under the sum of its list of files; symbolic links in it are
+refused, and folders without files left out.` + storesHelp,
 		Example: `  millrace artifact put model.pkl --key model --kind model
+  millrace artifact put ./images --key images
   millrace artifact put iris.csv --key iris --kind dataset --tag v2 --label source=uci
   millrace artifact put big.parquet --key big --artifact-path s3://bucket/data`,
-		Args: arguments(1, 1, "one FILE"),
+		Args: arguments(1, 1, "one FILE or FOLDER"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			o.file = args[0]
 			return runArtifactPut(e, o)
@@ -249,7 +299,7 @@ stopped when the command is given again.` + storesHelp,
 	e.addProject(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.key, "key", "", "key of the artifact (default: the file's name without its ending)")
-	flags.StringVar(&o.kind, "kind", "", "kind, such as model, dataset, plot or file (default: a plain artifact)")
+	flags.StringVar(&o.kind, "kind", "", "kind, such as model, dataset, plot or file (default: a plain artifact; of a folder, dir)")
 	flags.StringVar(&o.tag, "tag", "", "tag beside latest")
 	flags.StringVar(&o.path, "artifact-path", "", "folder or URL to put the file into (default: the project's artifact path)")
 	flags.StringArrayVarP(&o.labels, "label", "l", nil, "label NAME=VALUE (may be repeated)")
@@ -274,11 +324,13 @@ func runArtifactPut(e *env, o artifactPutOptions) error {
 	case err != nil:
 		return err
 	case info.IsDir():
-		return fault.Invalid("%s is a folder; pack it (tar czf) and put the archive", file)
 	case !info.Mode().IsRegular():
 		return fault.Invalid("%s is not a regular file", file)
 	}
 	suffix := filepath.Ext(file)
+	if info.IsDir() {
+		suffix, o.kind = "", cmp.Or(o.kind, artifact.KindDir)
+	}
 	if o.key == "" {
 		o.key = strings.TrimSuffix(filepath.Base(file), suffix)
 	}
@@ -298,9 +350,14 @@ func runArtifactPut(e *env, o artifactPutOptions) error {
 		begun := time.Now()
 		meter := e.newMeter("putting " + filepath.Base(file))
 		defer meter.close()
-		meter.total(info.Size())
 		sending := sender{env: e, connection: connection, project: project, file: file, info: info, suffix: suffix, meter: meter}
-		written, err := sending.send(o)
+		send := sending.send
+		if info.IsDir() {
+			send = sending.sendFolder
+		} else {
+			meter.total(info.Size())
+		}
+		written, err := send(o)
 		meter.close()
 		if err != nil {
 			return err
@@ -343,14 +400,11 @@ type sender struct {
 func (s *sender) open() (io.ReadCloser, error) { return os.Open(s.file) }
 
 func (s *sender) send(o artifactPutOptions) (datastore.Written, error) {
-	options := datastore.PutOptions{Size: s.info.Size(), Resume: true, Progress: s.meter.add}
+	options := datastore.PutOptions{Size: s.info.Size(), Sums: datastore.SHA1, Resume: true, Progress: s.meter.add}
 	if o.path != "" {
-		target := strings.TrimRight(o.path, "/") + "/" + o.key + s.suffix
-		if datastore.Scheme(o.path) == "file" {
-			if !s.connection.InProcess && s.connection.Server != "" && s.server() != "" {
-				return datastore.Written{}, fault.Invalid("--artifact-path %s is a folder of this machine, which the server at %s does not see; give a URL, or leave the flag away", o.path, s.connection.Server)
-			}
-			target = s.path(strings.TrimPrefix(target, "file://"))
+		target, err := s.chosen(o)
+		if err != nil {
+			return datastore.Written{}, err
 		}
 		file, err := s.open()
 		if err != nil {
@@ -370,15 +424,37 @@ func (s *sender) send(o artifactPutOptions) (datastore.Written, error) {
 	return s.stores().PutByContent(s.soft, folder, s.suffix, s.open, options)
 }
 
+// chosen is where --artifact-path puts the content.
+func (s *sender) chosen(o artifactPutOptions) (string, error) {
+	target := strings.TrimRight(o.path, "/") + "/" + o.key + s.suffix
+	if datastore.Scheme(o.path) != "file" {
+		return target, nil
+	}
+	if !s.connection.InProcess && s.connection.Server != "" && s.server() != "" {
+		return "", fault.Invalid("--artifact-path %s is a folder of this machine, which the server at %s does not see; give a URL, or leave the flag away", o.path, s.connection.Server)
+	}
+	return s.path(strings.TrimPrefix(target, "file://")), nil
+}
+
 // upload sends the file to the server. The token of the upload is made of what the
 // file is, so that the same command finds what it has sent before.
 func (s *sender) upload() (datastore.Written, error) {
 	identity := fmt.Sprintf("%s\x00%s\x00%d\x00%d", s.project, s.file, s.info.Size(), s.info.ModTime().UnixNano())
-	token := sha256.Sum256([]byte(identity))
-	u := client.Upload{Project: s.project, Token: hex.EncodeToString(token[:]), Suffix: s.suffix}
+	u := client.Upload{Project: s.project, Token: uploadToken(identity), Suffix: s.suffix}
 	if len(u.Suffix) > 32 {
 		u.Suffix = ""
 	}
+	s.meter.set(0, s.info.Size())
+	return s.insist(u)
+}
+
+func uploadToken(identity string) string {
+	token := sha256.Sum256([]byte(identity))
+	return hex.EncodeToString(token[:])
+}
+
+// insist sends the file, again when the connection breaks.
+func (s *sender) insist(u client.Upload) (datastore.Written, error) {
 	for attempt := 1; ; attempt++ {
 		written, err := s.once(u)
 		if err == nil || attempt == 4 || !fault.Is(err, fault.CodeUnavailable) || s.soft.Err() != nil {
@@ -393,26 +469,35 @@ func (s *sender) upload() (datastore.Written, error) {
 }
 
 // once sends what the server does not have yet, and compares what it has then.
-func (s *sender) once(u client.Upload) (datastore.Written, error) {
-	offset, err := s.connection.Client.Uploaded(s.soft, u)
+func (s *sender) once(u client.Upload) (got datastore.Written, err error) {
+	offset, stored, err := s.connection.Client.Uploaded(s.soft, u)
 	if err != nil {
 		return datastore.Written{}, err
+	}
+	if stored == s.info.Size() {
+		s.meter.add(stored)
+		return datastore.Written{Size: stored, SHA1: u.SHA1}, nil
 	}
 	if offset > s.info.Size() {
 		offset = 0
 	}
-	s.meter.set(0, s.info.Size())
+	counted := int64(0)
+	defer func() {
+		if err != nil {
+			s.meter.add(-counted) // it is sent again
+		}
+	}()
 	file, err := os.Open(s.file)
 	if err != nil {
 		return datastore.Written{}, err
 	}
 	defer file.Close()
-	sums := datastore.NewSumReader(s.soft, file, s.info.Size(), s.meter.add)
+	sums := datastore.NewSumReader(s.soft, file, s.info.Size(), datastore.SHA256, func(n int64) { counted += n; s.meter.add(n) })
 	defer sums.Stop()
 	if _, err := io.CopyN(io.Discard, sums, offset); err != nil {
 		return datastore.Written{}, err
 	}
-	got, err := s.connection.Client.SendContent(s.soft, u, offset, s.info.Size()-offset, sums)
+	got, err = s.connection.Client.SendContent(s.soft, u, offset, s.info.Size()-offset, sums)
 	if err != nil {
 		return got, err
 	}

@@ -32,8 +32,8 @@ import (
 // Main runs the command line in process and returns the exit status.
 func Main(ctx context.Context, process Process, system System) int {
 	signals := process.Signals
-	if len(process.Args) > 0 && process.Args[0] == "exec" {
-		signals = nil // the runner knows itself what signals mean, and how long its end may take
+	if len(process.Args) > 0 && (process.Args[0] == "exec" || process.Args[0] == "processor") {
+		signals = nil // they know themselves what signals mean, and how long its end may take
 	}
 	watch := watchSignals(ctx, signals)
 	defer watch.stop()

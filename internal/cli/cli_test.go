@@ -202,7 +202,6 @@ func TestRefused(t *testing.T) {
 		want string
 	}{
 		{[]string{"run", "hub://describe"}, "functions from a hub are not to be had in this version"},
-		{[]string{"run", "f", "-x", "a=[1]"}, "--hyperparam and --selector are not to be had in this version"},
 		{[]string{"run", "none.py"}, "none.py: there is no such file or folder"},
 		{[]string{"run", "./none"}, "there is no such file or folder"},
 		{[]string{"run", "p/f:v1", "-r", "pandas"}, "--requirement would change the stored function p/f:v1"},

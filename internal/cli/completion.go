@@ -132,7 +132,7 @@ func (e *env) completeKinds(words ...string) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		switch kind {
-		case kindRuns:
+		case kindRuns, kindIterations:
 			return e.completeRuns(cmd, args, text)
 		case kindFunctions:
 			return e.completeFunctions(cmd, args, text)

@@ -12,24 +12,28 @@ import (
 func newDelete(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME...",
-		Short: "Delete functions, runs or environments",
-		Long: `Delete functions, runs or environments: KIND is function, run or environment.
+		Short: "Delete functions, deployments, runs or environments",
+		Long: `Delete functions, deployments, runs or environments: KIND is function, deployment, run or
+environment.
 
-A function goes with all its versions and tags. A run goes with its log; one that is not over
-is refused ('millrace abort' ends it).
+A function goes with all its versions and tags, and is not served any more. A deployment ends
+when it has answered what it has begun; its function is kept.
+
+A run goes with its log; one that is not over is refused ('millrace abort' ends it).
 
 An environment that a run uses is refused; what was deleted is built again when a run needs it.
 
 A run is named by its uid, an environment by its name, or either by at least 4 characters
 from its beginning.`,
 		Example: `  millrace delete function trainer --project demo
+  millrace delete deployment demo/scorer
   millrace delete run 3f2a9c81
   millrace delete environment 5e0c`,
-		Args: arguments(2, -1, "a KIND (function, run or environment) and at least one NAME"),
+		Args: arguments(2, -1, "a KIND (function, deployment, run or environment) and at least one NAME"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			kind, err := parseKind(args[0])
-			if err != nil || kind != kindFunctions && kind != kindRuns && kind != kindEnvironments {
-				return usagef("%q cannot be deleted; KIND must be function, run or environment (projects: 'millrace project delete')", args[0])
+			if err != nil || kind != kindFunctions && kind != kindRuns && kind != kindEnvironments && kind != kindDeployments {
+				return usagef("%q cannot be deleted; KIND must be function, deployment, run or environment (projects: 'millrace project delete')", args[0])
 			}
 			return e.with(func(connection *Connection) error {
 				var errs []error
@@ -38,6 +42,8 @@ from its beginning.`,
 					switch kind {
 					case kindRuns:
 						remove = e.deleteRun
+					case kindDeployments:
+						remove = e.deleteDeployment
 					case kindEnvironments:
 						remove = e.deleteEnvironment
 					}
@@ -46,7 +52,7 @@ from its beginning.`,
 				return errors.Join(errs...)
 			})
 		},
-		ValidArgsFunction: e.completeKinds("function", "run", "environment"),
+		ValidArgsFunction: e.completeKinds("function", "deployment", "run", "environment"),
 	}
 	e.addGlobal(cmd)
 	e.addProject(cmd)

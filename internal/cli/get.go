@@ -12,6 +12,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // objectKind is a kind of thing that `get` lists.
@@ -24,6 +25,8 @@ const (
 	kindProjects  objectKind = "projects"
 
 	kindEnvironments objectKind = "environments"
+	kindDeployments  objectKind = "deployments"
+	kindIterations   objectKind = "iterations"
 )
 
 // kindWords are the words for each kind; the first is its name.
@@ -33,6 +36,8 @@ var kindWords = map[objectKind][]string{
 	kindArtifacts: {"artifacts", "artifact", "art"},
 	kindProjects:  {"projects", "project", "proj"},
 
+	kindDeployments:  {"deployments", "deployment", "deploy", "dep"},
+	kindIterations:   {"iterations", "iteration", "iter", "iters"},
 	kindEnvironments: {"environments", "environment", "envs", "env"},
 }
 
@@ -42,7 +47,7 @@ func parseKind(word string) (objectKind, error) {
 			return kind, nil
 		}
 	}
-	return "", usagef("there is no kind %q; it must be functions, runs, artifacts, projects or environments", word)
+	return "", usagef("there is no kind %q; it must be functions, deployments, runs, iterations, artifacts, projects or environments", word)
 }
 
 // getOptions are the flags of `get`.
@@ -59,20 +64,26 @@ type getOptions struct {
 	versions    bool
 	category    string
 	since       string
+	sort        string
 }
 
-const outputHelp = "table, wide, json, yaml or name"
+const outputHelp = "table, wide, json, yaml or name; of iterations also csv"
 
 func newGet(e *env) *cobra.Command {
 	var o getOptions
 	cmd := &cobra.Command{
 		Use:   "get KIND [NAME]",
-		Short: "List functions, runs, artifacts, projects or environments, or show one",
-		Long: `List functions, runs, artifacts, projects or environments, or show the one that is named.
-Environments are what requirements became: virtual environments, shared by all projects.
+		Short: "List functions, deployments, runs, artifacts, projects or environments, or show one",
+		Long: `List functions, deployments, runs, artifacts, projects or environments, or show the one that
+is named. Deployments are real-time functions that serve, or should; -o yaml shows the revisions
+of one. Environments are what requirements became: virtual environments, shared by all projects.
 
 A run is named by its uid, at least 4 characters from its beginning, or by its name (the
-latest of that name); a function by [PROJECT/]NAME[:TAG][@HASH]; an artifact by KEY[:TAG].
+latest of that name); a function by [PROJECT/]NAME[:TAG][@HASH], a deployment by
+[PROJECT/]NAME[:TAG]; an artifact by KEY[:TAG].
+
+get iterations RUN lists the iterations of an iterative task, with their parameters and
+results: in the order of their numbers, or that of --sort.
 
 -o json and yaml print a list of documents, or with NAME one document. -o name prints one
 name a line: the uid of a run, NAME:TAG of a function, KEY of an artifact. An empty list is
@@ -81,8 +92,11 @@ no error. On a terminal tables are cut to its width, elsewhere they are not.`,
   millrace get run 3f2a9c -o yaml
   millrace get functions -A -o json
   millrace get artifacts --label framework=sklearn
+  millrace get iterations 3f2a9c --sort -output.accuracy --limit 10
+  millrace get iterations trainer-train --state error -o json
+  millrace get deployments -A -o wide
   millrace get environments -o wide`,
-		Args: arguments(1, 2, "a KIND (functions, runs, artifacts, projects, environments) and at most one NAME"),
+		Args: arguments(1, 2, "a KIND (functions, deployments, runs, iterations, artifacts, projects, environments) and at most one NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, err := parseKind(args[0])
 			if err != nil {
@@ -94,7 +108,7 @@ no error. On a terminal tables are cut to its width, elsewhere they are not.`,
 			}
 			return runGet(e, o)
 		},
-		ValidArgsFunction: e.completeKinds("functions", "runs", "artifacts", "projects", "environments"),
+		ValidArgsFunction: e.completeKinds("functions", "deployments", "runs", "iterations", "artifacts", "projects", "environments"),
 	}
 	e.addGlobal(cmd)
 	e.addProject(cmd)
@@ -109,7 +123,8 @@ no error. On a terminal tables are cut to its width, elsewhere they are not.`,
 	flags.BoolVar(&o.versions, "versions", false, "functions: all versions, not just the tagged")
 	flags.StringVar(&o.category, "category", "", "artifacts: only model, dataset or other")
 	flags.StringVar(&o.since, "since", "", "runs: only started within this time, such as 30m, 24h or 7d")
-	registerWords(cmd, "output", "table", "wide", "json", "yaml", "name")
+	flags.StringVar(&o.sort, "sort", "", "iterations: by iter, param.NAME or output.NAME, with - before it from the largest")
+	registerWords(cmd, "output", "table", "wide", "json", "yaml", "name", "csv")
 	registerWords(cmd, "category", "model", "dataset", "other")
 	return cmd
 }
@@ -123,7 +138,14 @@ func checkOutput(output string, words ...string) error {
 }
 
 func runGet(e *env, o getOptions) error {
-	if err := checkOutput(o.output, "table", "wide", "json", "yaml", "name"); err != nil {
+	words := []string{"table", "wide", "json", "yaml", "name"}
+	if o.kind == kindIterations {
+		words = append(words, "csv")
+	}
+	if err := checkOutput(o.output, words...); err != nil {
+		return err
+	}
+	if err := o.checkIterations(); err != nil {
 		return err
 	}
 	if o.limit < 0 {
@@ -133,11 +155,14 @@ func runGet(e *env, o getOptions) error {
 		return err
 	}
 	for _, state := range o.states {
-		if o.kind == kindRuns && !run.State(state).Known() {
+		if (o.kind == kindRuns || o.kind == kindIterations) && !run.State(state).Known() {
 			return usagef("--state %q is not a state of runs; those are %s", state, stateWords())
 		}
 	}
 	return e.with(func(connection *Connection) error {
+		if o.kind == kindIterations {
+			return e.getIterations(connection.Client, o)
+		}
 		if o.name != "" {
 			return e.getOne(connection.Client, o)
 		}
@@ -172,7 +197,13 @@ func (e *env) getOne(c *client.Client, o getOptions) error {
 		return e.printDocument(o.output, doc)
 	case "table", "wide":
 		if o.kind == kindRuns {
-			return e.printf("%s", renderSummary(RunResult{Run: doc}, e.systemFlags(), e.palette(e.Stdout)))
+			result := RunResult{Run: doc}
+			if tune.Iterative(doc) && document.List(doc, "status", "iterations") == nil {
+				if result.Search, err = e.searchText(c, doc); err != nil {
+					return err
+				}
+			}
+			return e.printf("%s", renderSummary(result, e.systemFlags(), e.palette(e.Stdout)))
 		}
 	}
 	return e.printList(o, []document.Object{doc})
@@ -193,6 +224,8 @@ func (e *env) one(c *client.Client, o getOptions) (document.Object, error) {
 		return c.Project(e.soft, o.name)
 	case kindEnvironments:
 		return e.environment(c, o.name)
+	case kindDeployments:
+		return e.deploymentOf(c, o.name)
 	}
 	key, tag, _ := strings.Cut(o.name, ":")
 	if tag == "" {
@@ -264,8 +297,14 @@ func (e *env) projectsOf(c *client.Client, o getOptions) ([]string, error) {
 
 // listIn lists the objects of one project.
 func (e *env) listIn(c *client.Client, project string, o getOptions) ([]document.Object, error) {
-	if o.kind == kindEnvironments {
+	switch o.kind {
+	case kindEnvironments:
 		return e.environments(c, "", o.limit)
+	case kindDeployments:
+		docs, err := c.Deployments(e.soft, project)
+		return slices.DeleteFunc(docs, func(doc document.Object) bool {
+			return len(o.states) > 0 && !slices.Contains(o.states, document.String(doc, "status", "state"))
+		}), err
 	}
 	list := c.Projects(e.soft, client.ProjectQuery{Labels: o.labels, State: strings.Join(o.states, "")})
 	switch o.kind {

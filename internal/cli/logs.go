@@ -12,19 +12,24 @@ type logsOptions struct {
 	follow  bool
 	attempt int
 	offset  int64
+	tail    int64
 }
 
 func newLogs(e *env) *cobra.Command {
 	var o logsOptions
 	cmd := &cobra.Command{
-		Use:   "logs RUN",
-		Short: "Print the log of a run",
+		Use:   "logs RUN|NAME",
+		Short: "Print the log of a run or of a deployed function",
 		Long: `Print the log of a run to standard output, byte for byte; with -f until the run is over.
 
-` + runReferenceHelp,
+` + runReferenceHelp + `
+
+NAME is [PROJECT/]NAME[:TAG] of a deployed function, which comes before a run of the same name;
+its log is what its workers wrote, with -f until interrupted.`,
 		Example: `  millrace logs 3f2a9c
   millrace logs trainer-train -f
-  millrace logs 3f2a9c --attempt 1`,
+  millrace logs 3f2a9c --attempt 1
+  millrace logs demo/scorer -f --tail 4096`,
 		Args: arguments(1, 1, "one RUN"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			o.run = args[0]
@@ -35,9 +40,10 @@ func newLogs(e *env) *cobra.Command {
 	e.addGlobal(cmd)
 	e.addProject(cmd)
 	flags := cmd.Flags()
-	flags.BoolVarP(&o.follow, "follow", "f", false, "go on until the run is over")
+	flags.BoolVarP(&o.follow, "follow", "f", false, "go on until the run is over; for a function until interrupted")
 	flags.IntVar(&o.attempt, "attempt", 0, "the log of this attempt of a run with retries, from 1")
 	flags.Int64Var(&o.offset, "offset", 0, "first byte to print")
+	flags.Int64Var(&o.tail, "tail", 0, "of a deployed function: print only so many bytes from the end, in whole lines")
 	return cmd
 }
 
@@ -45,10 +51,15 @@ func runLogs(e *env, o logsOptions) error {
 	switch {
 	case o.attempt < 0:
 		return usagef("--attempt %d must be at least 1", o.attempt)
+	case o.tail < 0:
+		return usagef("--tail %d must not be negative", o.tail)
 	case o.offset < 0:
 		return usagef("--offset %d must not be negative", o.offset)
 	}
 	return e.with(func(connection *Connection) error {
+		if found, err := e.functionLog(connection.Client, o); found || err != nil {
+			return err
+		}
 		doc, err := e.findRun(connection.Client, o.run)
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // runRemote submits the request to a server and follows the run there.
@@ -28,7 +29,7 @@ func (e *env) runRemote(server string, request *RunRequest, observer Observer) (
 	if err := e.upload(c, request.DataDir, request.Function); err != nil {
 		return RunResult{}, err
 	}
-	submission := client.Submission{Task: request.Task, Function: request.Function, AllowLocal: true}
+	submission := client.Submission{Task: request.Task, Function: request.Function, AllowLocal: true, Names: request.Names}
 	if request.Reference != "" {
 		document.Set(submission.Task, request.Reference, "spec", "function")
 		submission.Function = request.Overrides
@@ -58,6 +59,7 @@ type follower struct {
 	attempt int
 	results document.Object
 	looked  time.Time
+	offset  int64 // of the log, where following begins
 }
 
 // lookEvery is how often the run itself is read while its state stays the same:
@@ -79,7 +81,7 @@ func (f *follower) follow(abort <-chan struct{}) (RunResult, error) {
 			aborted <- nil
 		}
 	}()
-	_, err := f.client.Follow(ctx, client.LogQuery{Project: f.key.Project, UID: f.key.UID}, client.Follower{
+	_, err := f.client.Follow(ctx, client.LogQuery{Project: f.key.Project, UID: f.key.UID, Offset: f.offset}, client.Follower{
 		Log:   func(data []byte) error { f.observer.Log(data); return nil },
 		State: f.look,
 		Lost: func(err error, since time.Time) {
@@ -93,6 +95,9 @@ func (f *follower) follow(abort <-chan struct{}) (RunResult, error) {
 	}
 	doc, err := f.client.Run(ctx, f.key)
 	if err != nil {
+		return RunResult{}, err
+	}
+	if err := f.search(doc); err != nil {
 		return RunResult{}, err
 	}
 	f.tell(doc)
@@ -115,7 +120,28 @@ func (f *follower) look(state run.State) error {
 		return err
 	}
 	f.header, f.looked = state, time.Now()
+	if err := f.search(doc); err != nil {
+		return err
+	}
 	f.tell(doc)
+	return nil
+}
+
+// search passes on how far an iterative task is.
+func (f *follower) search(doc document.Object) error {
+	if !tune.Iterative(doc) {
+		return nil
+	}
+	progress, err := f.client.Search(f.env.hard, f.key)
+	switch {
+	case fault.Is(err, fault.CodeUnavailable), fault.Is(err, fault.CodeConflict):
+		return nil // the former is waited for; an older server may execute it in another way
+	case err != nil:
+		return err
+	}
+	if progress.Total > 0 {
+		f.observer.Search(progress)
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/provenance"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // rerunOptions are the flags of `rerun`.
@@ -65,12 +66,18 @@ func runRerun(e *env, o rerunOptions, ref string) error {
 		return err
 	}
 	var original document.Object
+	var names []string
 	if err := e.with(func(connection *Connection) error {
 		found, err := e.findRun(connection.Client, ref)
 		if err != nil {
 			return err
 		}
-		original, err = connection.Client.Run(e.soft, keyOf(found))
+		if original, err = connection.Client.Run(e.soft, keyOf(found)); err != nil {
+			return err
+		}
+		if tune.Iterative(original) {
+			names, err = e.hyperparameters(connection.Client, keyOf(found))
+		}
 		return err
 	}); err != nil {
 		return err
@@ -79,7 +86,7 @@ func runRerun(e *env, o rerunOptions, ref string) error {
 	if err != nil {
 		return err
 	}
-	request := &RunRequest{ConnectOptions: connect, Task: task, Reference: reference, Abort: e.soft.Done()}
+	request := &RunRequest{ConnectOptions: connect, Task: task, Names: names, Reference: reference, Abort: e.soft.Done()}
 	view := newRunView(e, runOptions{output: "json"})
 	result, err := e.start(request, view)
 	view.close()

@@ -49,9 +49,9 @@ var commands = []struct {
 	make func(*env) *cobra.Command
 }{
 	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
-	{"rerun", newRerun}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
+	{"rerun", newRerun}, {"resume", newResume}, {"steer", newSteer}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
 	{"lineage", newLineage}, {"diff", newDiff}, {"secret", newSecret}, {"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
-	{"artifact", newArtifact},
+	{"artifact", newArtifact}, {"deploy", newDeploy}, {"invoke", newInvoke}, {"rollback", newRollback}, {"processor", newProcessor}, {"top", newTop},
 }
 
 // newRoot builds the command tree, or of it what the arguments need.

@@ -32,8 +32,7 @@ type runOptions struct {
 	secrets                []string
 	seed                   int64
 	cache                  string
-	hyperparams            []string
-	selector               string
+	searchOptions
 	detach, quiet, verbose bool
 	output                 string
 }
@@ -51,6 +50,8 @@ error. With -o json or yaml the final run document is all there is on standard o
 Parameters: --param NAME=VALUE.
 ` + valueRule + `
 
+` + domainRule + `
+
 The first Ctrl-C aborts the run and waits for its end, the second kills it.
 
 Exit status: 0 the run completed (with --detach: it was accepted), 1 it failed, 130 it was
@@ -64,7 +65,11 @@ func newRun(e *env) *cobra.Command {
 		Long:  runHelp,
 		Example: `  millrace run train.py --handler train --param lr=0.1 --requirement scikit-learn
   millrace run notebook.ipynb --handler train --input data=data.csv -o json
-  millrace run demo/trainer:v2 --param epochs=20 --detach`,
+  millrace run demo/trainer:v2 --param epochs=20 --detach
+  millrace run train.py --handler train -x depth=3,5,8 -x rate=0.01,0.1 --selector max.accuracy
+  millrace run train.py --handler train -x rate=0.0001..1:log -x depth=2..12 --strategy tpe \
+      --selector max.accuracy --max-iterations 100 --parallel 4 --stop-condition "accuracy > 0.99"
+  millrace run train.py --handler train --param-file sets.csv --parallel 2 -o json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usagef("which function? name a file, a folder or a stored function")
@@ -101,10 +106,7 @@ func newRun(e *env) *cobra.Command {
 	flags.StringVar(&o.timeout, "timeout", "", "abort the run after executing this long, such as 90s, 10m or 2h")
 	flags.IntVar(&o.retries, "retries", 0, "further attempts after one that fails")
 	flags.StringVar(&o.retryDelay, "retry-delay", "", "pause before the second attempt, doubled for each further one, such as 30s")
-	flags.StringArrayVarP(&o.hyperparams, "hyperparam", "x", nil, "not built: one run over many parameter values")
-	flags.StringVar(&o.selector, "selector", "", "not built: see --hyperparam")
-	_ = flags.MarkHidden("hyperparam")
-	_ = flags.MarkHidden("selector")
+	o.declare(cmd)
 	flags.BoolVarP(&o.detach, "detach", "d", false, "do not wait: print the run's uid and return")
 	flags.BoolVarP(&o.quiet, "quiet", "q", false, "do not show the progress and the summary")
 	flags.BoolVar(&o.verbose, "verbose", false, "let the function log at level debug")
@@ -120,8 +122,6 @@ func (o *runOptions) check() error {
 	switch {
 	case strings.HasPrefix(o.target, "hub://"):
 		return fault.NotSupported("%s: functions from a hub are not to be had in this version; download its function.yaml and run that file", o.target)
-	case len(o.hyperparams) > 0 || o.selector != "":
-		return fault.NotSupported("--hyperparam and --selector are not to be had in this version; start one run for each set of parameters")
 	case o.output != "" && o.output != "json" && o.output != "yaml" && o.output != "name":
 		return usagef("-o %q must be json, yaml or name", o.output)
 	case o.seed < -1 || o.seed > 1<<32-1:
@@ -133,7 +133,7 @@ func (o *runOptions) check() error {
 	case o.retryDelay != "" && o.retries == 0:
 		return usagef("--retry-delay has a meaning only with --retries")
 	}
-	return nil
+	return o.searchOptions.check()
 }
 
 func runRun(e *env, o runOptions) error {
@@ -210,7 +210,11 @@ func (e *env) runRequest(o runOptions) (*RunRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := &RunRequest{ConnectOptions: connect, Task: task, Detach: o.detach}
+	names, err := e.search(o, document.Map(task, "spec"))
+	if err != nil {
+		return nil, err
+	}
+	request := &RunRequest{ConnectOptions: connect, Task: task, Names: names, Detach: o.detach}
 	return request, e.target(o, request)
 }
 

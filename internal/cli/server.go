@@ -41,6 +41,7 @@ On loopback the server is open. On any other address it refuses to start without
 	flags.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address to serve on, HOST:PORT; port 0 takes a free one")
 	flags.StringVar(&o.Backend, "backend", "local", "where runs execute: local")
 	flags.IntVar(&o.MaxRuns, "max-runs", 0, "runs executing at once (default: twice the number of cores)")
+	flags.IntVar(&o.Templates, "templates", 8, "warm interpreters kept for the environments in use, to fork workers from; 0 for none")
 	flags.StringVar(&o.Python, "python", "", "default interpreter, a path or a name (default: the first python3 found)")
 	flags.StringVar(&o.ArtifactPath, "artifact-path", "", "default artifact path (default: a folder of the data directory)")
 	flags.StringVar(&e.global.tokenFile, "token-file", "", "file with the token that clients have to show (or MILLRACE_TOKEN)")
@@ -59,6 +60,8 @@ func runServer(e *env, o ServeOptions) error {
 		return usagef("--backend %q is not one that this server has; it must be local", o.Backend)
 	case !slices.Contains(logLevels, o.LogLevel):
 		return usagef("--log-level %q must be debug, info, warn or error", o.LogLevel)
+	case o.Templates < 0:
+		return usagef("--templates %d must be at least 0", o.Templates)
 	case o.MaxRuns < 0:
 		return usagef("--max-runs %d must be at least 1", o.MaxRuns)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/render"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // summary tells how a run has ended, and where to look.
@@ -66,6 +67,11 @@ func renderSummary(result RunResult, flags string, palette render.Palette) strin
 	} else if why := document.String(doc, "status", "provenance", "cache", "refused"); why != "" {
 		row("cached", "no: "+oneLine(why))
 	}
+	if n := len(document.List(doc, "status", "iterations")) - 1; n >= 0 {
+		row("iters", iterationsText(doc, n))
+	} else if result.Search != "" {
+		row("iters", result.Search)
+	}
 	pairs := func(label string, names []string, value func(string) string) {
 		longest := 0
 		for _, name := range names {
@@ -82,8 +88,38 @@ func renderSummary(result RunResult, flags string, palette render.Palette) strin
 	pairs("results", slices.Sorted(maps.Keys(results)), func(name string) string { return shortValue(results[name]) })
 	artifacts := artifactPaths(doc)
 	pairs("artifacts", slices.Sorted(maps.Keys(artifacts)), func(name string) string { return artifacts[name] })
-	row("look", strings.Join(lookCommands(uid, project, flags), "\n             "))
+	commands := lookCommands(uid, project, flags)
+	if document.List(doc, "status", "iterations") != nil || tune.Iterative(doc) {
+		commands = append(commands, strings.Replace(commands[0], "logs", "get iterations", 1))
+	}
+	if tune.Iterative(doc) && state == "aborted" {
+		commands = append(commands, strings.Replace(commands[0], "logs", "resume", 1))
+	}
+	row("look", strings.Join(commands, "\n             "))
 	return b.String()
+}
+
+// iterationsText says what became of the iterations of a run whose table has n rows.
+func iterationsText(doc document.Object, n int) string {
+	failed, aborted := 0, 0
+	for _, item := range document.List(doc, "status", "iterations")[1:] {
+		if cells, ok := item.([]any); ok && len(cells) > 0 {
+			switch cells[0] {
+			case "error":
+				failed++
+			case "aborted":
+				aborted++
+			}
+		}
+	}
+	text := fmt.Sprintf("%d", n)
+	if failed > 0 {
+		text += fmt.Sprintf(", %d failed", failed)
+	}
+	if aborted > 0 {
+		text += fmt.Sprintf(", %d ended early", aborted)
+	}
+	return text
 }
 
 // artifactPaths are the artifacts of a run by key: where they lie, or their URI

@@ -6,6 +6,8 @@ import (
 
 	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // System is what the commands need of the rest of the product. internal/app
@@ -31,9 +33,17 @@ type System interface {
 	// of ctx kills it.
 	Run(ctx context.Context, request RunRequest, observer Observer) (RunResult, error)
 
+	// Resume continues an iterative task that was aborted, or whose runner was lost, in
+	// the same way as Run executes one.
+	Resume(ctx context.Context, request ResumeRequest, observer Observer) (RunResult, error)
+
 	// Exec is the runner: it executes the spool folder and returns the exit status
 	// of this process.
 	Exec(ctx context.Context, spool string) int
+
+	// Processor serves the deployed function of the folder dir until it is told to
+	// end, and returns the exit status of this process.
+	Processor(ctx context.Context, dir string) int
 }
 
 // ConnectOptions say which data directory a command works on.
@@ -61,6 +71,7 @@ type ServeOptions struct {
 	DatabaseURL  string // "" means SQLite in DataDir
 	Listen       string // HOST:PORT; "" means 127.0.0.1:8080
 	Backend      string // "" and "local" mean this machine
+	Templates    int    // warm interpreters kept for environments; 0 none
 	MaxRuns      int    // runs alive at once; 0 means twice the number of cores
 	Python       string // default interpreter; "" means the first found
 	ArtifactPath string // default artifact path; "" means a folder of DataDir
@@ -93,6 +104,8 @@ type RunRequest struct {
 	// parameters, inputs, output_path, state_thresholds, retry.
 	Task document.Object
 
+	Names []string // the hyperparameters of Task, in the order in which they were given
+
 	EnsureProject bool            // create the project when it does not exist
 	Detach        bool            // return when the run is queued; it goes on
 	Abort         <-chan struct{} // closed: abort the run in an orderly way; nil: never
@@ -104,10 +117,19 @@ func (r *RunRequest) UID() string { return document.String(r.Task, "metadata", "
 // Project is the run's project.
 func (r *RunRequest) Project() string { return document.String(r.Task, "metadata", "project") }
 
+// ResumeRequest is everything that `millrace resume` says.
+type ResumeRequest struct {
+	ConnectOptions
+	Key    run.Key
+	Detach bool            // return when the run is queued; it goes on
+	Abort  <-chan struct{} // as that of RunRequest
+}
+
 // RunResult is the outcome of a run.
 type RunResult struct {
 	Run      document.Object // as stored, with status.artifacts if there are any
 	Detached bool            // the run was queued and goes on
+	Search   string          // how far an iterative task is that has no table yet
 }
 
 // Observer is told how a run goes on, by one goroutine at a time, in order.
@@ -123,6 +145,8 @@ type Observer interface {
 	Log(data []byte)
 	// Results passes results as they come; iter is 0 but for child iterations.
 	Results(iter int, results document.Object)
+	// Search tells how far an iterative task is.
+	Search(progress tune.Progress)
 }
 
 // Phase is a stretch of a run's life as a user sees it.

@@ -78,6 +78,8 @@ func (v tableView) table(kind objectKind, docs []document.Object) *render.Table 
 		return v.functions(docs)
 	case kindArtifacts:
 		return v.artifacts(docs)
+	case kindDeployments:
+		return v.deployments(docs)
 	case kindEnvironments:
 		return v.environments(docs)
 	}

@@ -21,6 +21,7 @@ import (
 //	millrace: run UID NAME in project PROJECT
 //	millrace: PHASE[: TEXT]
 //	millrace: result NAME = VALUE
+//	millrace: iterations N of TOTAL[, N running][, N failed][, best NAME = VALUE (iteration N)]
 //
 // Its Observer methods come from one goroutine at a time; the ticker that moves
 // the clock is its own, and mu guards what both use.
@@ -39,6 +40,7 @@ type runView struct {
 	progress Progress
 	results  document.Object
 	frame    int
+	search   searchView
 }
 
 func newRunView(e *env, o runOptions) *runView {
@@ -104,6 +106,7 @@ func (v *runView) line(format string, args ...any) {
 
 // Created implements Observer.
 func (v *runView) Created(run document.Object) {
+	v.search.of(run)
 	if v.live == nil {
 		v.line("run %s %s in project %s", document.String(run, "metadata", "uid"), document.String(run, "metadata", "name"), document.String(run, "metadata", "project"))
 	}
@@ -188,6 +191,7 @@ func (v *runView) status(now time.Time) []string {
 	if v.progress.Total > 0 {
 		line += fmt.Sprintf("  %s %d/%d", render.Bar(v.progress.Done, v.progress.Total, 16), v.progress.Done, v.progress.Total)
 	}
+	line += v.search.line(now)
 	if text := cmp.Or(v.progress.Text, v.phase.Text); text != "" {
 		line += "  " + oneLine(text)
 	}

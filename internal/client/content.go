@@ -61,21 +61,55 @@ func (c *Client) OpenContent(ctx context.Context, project, target string, r data
 // Upload is content on its way to the server; see datastore.Upload.
 type Upload struct {
 	Project, Token, Suffix string
+	Folder, Name           string // for a file of a folder: the sum of the folder, and its name there
+	SHA1                   string // what the server is to see; "" does not ask
 }
 
-// Uploaded returns how many bytes of an upload the server has.
-func (c *Client) Uploaded(ctx context.Context, u Upload) (int64, error) {
-	state, err := c.object(ctx, &request{method: http.MethodGet, path: contentPath(u.Project, "uploads", u.Token)})
-	offset, _ := document.Int(state, "offset")
-	return offset, err
+func (u Upload) query() url.Values {
+	query := url.Values{}
+	setNonEmpty(query, "folder", u.Folder)
+	setNonEmpty(query, "name", u.Name)
+	return query
+}
+
+// Uploaded returns how many bytes of an upload the server has; stored is the size
+// of what is there under the name of the upload, -1 for nothing.
+func (c *Client) Uploaded(ctx context.Context, u Upload) (offset, stored int64, err error) {
+	state, err := c.object(ctx, &request{method: http.MethodGet, path: contentPath(u.Project, "uploads", u.Token), query: u.query()})
+	offset, _ = document.Int(state, "offset")
+	stored, ok := document.Int(state, "size")
+	if !ok {
+		stored = -1
+	}
+	return offset, stored, err
+}
+
+// Contents calls yield with the name and size of every file below target, a folder
+// that the server has. Names are the server's: see that they lead nowhere else.
+func (c *Client) Contents(ctx context.Context, project, target string, yield func(name string, size int64) error) error {
+	doc, err := c.object(ctx, &request{method: http.MethodGet, path: contentPath(project, "content-list"), query: url.Values{"url": {target}}})
+	if err != nil {
+		return err
+	}
+	for _, value := range document.List(doc, "files") {
+		entry, _ := value.(document.Object)
+		size, _ := document.Int(entry, "size")
+		if err := yield(document.String(entry, "name"), size); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SendContent sends the rest of an upload, which begins at offset and has length
 // bytes, and returns the object that it has become. It is not repeated: ask
 // Uploaded where to go on.
 func (c *Client) SendContent(ctx context.Context, u Upload, offset, length int64, body io.Reader) (datastore.Written, error) {
-	query := url.Values{"upload": {u.Token}, "offset": {strconv.FormatInt(offset, 10)}}
+	query := u.query()
+	query.Set("upload", u.Token)
+	query.Set("offset", strconv.FormatInt(offset, 10))
 	setNonEmpty(query, "suffix", u.Suffix)
+	setNonEmpty(query, "sha1", u.SHA1)
 	r := &request{method: http.MethodPut, path: contentPath(u.Project, "content"), query: query, header: map[string]string{"Content-Type": "application/octet-stream"}, stream: func() (io.ReadCloser, error) { return io.NopCloser(body), nil }, size: length}
 	if length == 0 {
 		r.stream = nil

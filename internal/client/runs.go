@@ -21,6 +21,9 @@ type Submission struct {
 	// AllowLocal lets the server run functions of the kinds local and handler,
 	// which otherwise run where the client is.
 	AllowLocal bool
+	// Names are the hyperparameters of the task in the order in which they were
+	// written; nil is alphabetical.
+	Names []string
 }
 
 // Submit starts a run and returns its document as stored.
@@ -29,8 +32,15 @@ func (c *Client) Submit(ctx context.Context, s Submission) (document.Object, err
 	if s.Function != nil {
 		body["function"] = s.Function
 	}
+	own := document.Object{}
 	if s.AllowLocal {
-		body["millrace"] = document.Object{"allow_local": true}
+		own["allow_local"] = true
+	}
+	if len(s.Names) > 0 {
+		own["hyperparam_names"] = s.Names
+	}
+	if len(own) > 0 {
+		body["millrace"] = own
 	}
 	answer, err := c.object(ctx, &request{method: http.MethodPost, path: v1 + "/submit_job", body: document.Encode(body)})
 	if err != nil {

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
@@ -51,13 +53,63 @@ func (b Bundles) Path(name string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(b.Dir, name+".tar.gz")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return "", fault.NotFound("the code bundle %s is not on this machine; run or import the folder that it was made of again", name)
 	} else if err != nil {
 		return "", fmt.Errorf("code bundle: %w", err)
 	}
+	use(path, info)
 	return path, nil
 }
+
+// fresh is how long the time of a bundle's last use may be wrong.
+const fresh = time.Hour
+
+// use notes that somebody counts on a bundle, so that Prune leaves it for a while.
+func use(path string, info fs.FileInfo) {
+	if now := time.Now(); now.Sub(info.ModTime()) > fresh {
+		_ = os.Chtimes(path, now, now) // of another owner: it is kept as long as it is named
+	}
+}
+
+// Prune removes the bundles that named does not have and that nobody has stored or
+// asked for since age, and unfinished uploads as old. named is not called when there
+// is nothing old.
+func (b Bundles) Prune(age time.Duration, named func() (map[string]bool, error)) (removed int, err error) {
+	entries, err := os.ReadDir(b.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("prune bundles: %w", err)
+	}
+	old := func(entry fs.DirEntry) bool {
+		info, err := os.Lstat(filepath.Join(b.Dir, entry.Name()))
+		return err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > age
+	}
+	if entries = slices.DeleteFunc(entries, func(entry fs.DirEntry) bool { return !old(entry) }); len(entries) == 0 {
+		return 0, nil
+	}
+	kept, err := named()
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range entries {
+		name, isBundle := strings.CutSuffix(entry.Name(), ".tar.gz")
+		isBundle = isBundle && checkName(name) == nil
+		unfinished := strings.HasPrefix(entry.Name(), unfinishedPrefix)
+		// Looked at again: somebody may have asked for it meanwhile.
+		if !unfinished && !isBundle || kept[name] || !old(entry) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(b.Dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, fmt.Errorf("prune bundles: %w", err)
+		}
+		removed++
+	}
+	return removed, nil
+}
+
+// unfinishedPrefix begins the names of bundles that are being received.
+const unfinishedPrefix = ".bundle-"
 
 // Resolve returns the path of the bundle that a source refers to, and any other
 // source as it is.
@@ -80,7 +132,7 @@ func (b Bundles) Put(name string, from io.Reader) (fresh bool, err error) {
 	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
 		return false, fmt.Errorf("store bundle: %w", err)
 	}
-	out, err := os.CreateTemp(b.Dir, ".bundle-*")
+	out, err := os.CreateTemp(b.Dir, unfinishedPrefix+"*")
 	if err != nil {
 		return false, fmt.Errorf("store bundle: %w", err)
 	}

@@ -268,6 +268,11 @@ func (c *Control) deleteProject(ctx context.Context, name string) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	if c.Undeploy != nil {
+		if err := c.Undeploy(ctx, name); err != nil {
+			return err
+		}
+	}
 	all, err := c.Store.ExecutionList(ctx, name, "")
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
@@ -36,11 +37,24 @@ func (c *Control) Apply(ctx context.Context, id string) (store.Execution, bool, 
 		if len(records) == 0 {
 			return e, news, nil
 		}
+		begin := time.Now()
 		err = c.Store.Tx(ctx, func(tx *store.Tx) error { return c.apply(ctx, tx, e, records, next) })
 		if err != nil && !errors.Is(err, errStale) {
 			return e, news, err
 		}
 		news = true
+		if iterative(e) && c.Backend.State(id) == Alive {
+			gather(ctx, time.Since(begin))
+		}
+	}
+}
+
+// gather lets records of an iterative task come together, in proportion to what a
+// batch costs: the documents of a large task are large, and read for each batch.
+func gather(ctx context.Context, took time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(min(3*took, 300*time.Millisecond)):
 	}
 }
 
@@ -58,6 +72,9 @@ func (c *Control) apply(ctx context.Context, tx *store.Tx, e store.Execution, re
 				now.Started = record.Time
 			case "end":
 				now.Outcome = record.Body
+			case "search":
+				now.Plan = maps.Clone(now.Plan)
+				now.Plan["search_state"] = searchState(record.Body)
 			}
 		}
 		return nil
@@ -77,7 +94,7 @@ func (c *Control) write(ctx context.Context, tx *store.Tx, e store.Execution, re
 			if err := c.artifact(ctx, tx, e, record); err != nil {
 				return err
 			}
-		case "end":
+		case "end", "search":
 			continue
 		}
 		if changes[record.Iter] == nil {
@@ -101,7 +118,17 @@ func (c *Control) write(ctx context.Context, tx *store.Tx, e store.Execution, re
 			return err
 		}
 	}
-	return tx.RunChildren(ctx, runKey(e), children)
+	if err := tx.RunChildren(ctx, runKey(e), children); err != nil {
+		return err
+	}
+	for _, record := range records {
+		if record.Type == "iterations" {
+			if err := c.adoptBest(ctx, tx, e, record); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // merge brings one record into the document of its run.
@@ -131,6 +158,9 @@ func merge(doc document.Object, record spool.Record) {
 		}
 		if text := document.String(body, "error"); text != "" {
 			document.Set(doc, text, "status", "error")
+		}
+		if record.Type == "child" {
+			mergeChild(doc, body)
 		}
 	case "iterations":
 		if table := document.List(body, "table"); table != nil {
@@ -189,7 +219,7 @@ func (c *Control) finishAfter(ctx context.Context, id string, outcome spool.Outc
 		if err := before(tx); err != nil {
 			return err
 		}
-		outcome := outcome // this function may run more than once
+		outcome, children := outcome, children // this function may run more than once
 		var e store.Execution
 		if err := tx.ExecutionUpdate(ctx, id, func(stored *store.Execution) error {
 			if stored.Phase == "finished" {
@@ -209,18 +239,21 @@ func (c *Control) finishAfter(ctx context.Context, id string, outcome spool.Outc
 		}
 		retry, delay := c.retry(e, outcome)
 		if retry {
-			next := store.Execution{
-				ID: executionID(e.UID, e.Attempt+1), Project: e.Project, UID: e.UID, Attempt: e.Attempt + 1,
-				Phase: "queued", Plan: e.Plan, Backend: e.Backend, Created: now, NotBefore: now.Add(delay),
+			next := nextAttempt(e, now.Add(delay), now)
+			if err := c.carryOn(&next, e); err != nil {
+				return err
 			}
 			if err := tx.ExecutionCreate(ctx, next); err != nil {
 				return err
 			}
 		}
+		if retry && iterative(e) {
+			children = nil // the next attempt executes them
+		}
 		ends := make([]store.ChildChange, len(children))
 		for i, iter := range children {
 			ends[i] = store.ChildChange{Iter: iter, Change: func(doc document.Object) (document.Object, error) {
-				conclude(doc, outcome, now)
+				conclude(doc, childOutcome(e, outcome), now)
 				return doc, nil
 			}}
 		}
@@ -302,11 +335,27 @@ func conclude(doc document.Object, outcome spool.Outcome, now time.Time) {
 	}
 }
 
+// nextAttempt is the execution that follows e.
+func nextAttempt(e store.Execution, notBefore, now time.Time) store.Execution {
+	return store.Execution{
+		ID: executionID(e.UID, e.Attempt+1), Project: e.Project, UID: e.UID, Attempt: e.Attempt + 1,
+		Phase: "queued", Plan: e.Plan, Backend: e.Backend, Created: now, NotBefore: notBefore,
+	}
+}
+
 // retry says whether a failed attempt is followed by another, and after how long:
-// the base delay doubled for each attempt since the first, at most an hour.
+// the base delay doubled for each attempt since the first, at most an hour. Failed
+// iterations do not make their task fail as attempts do: each of them has been
+// executed, and another attempt would have nothing to do.
 func (c *Control) retry(e store.Execution, outcome spool.Outcome) (bool, time.Duration) {
 	count, _ := document.Int(e.Plan, "retry", "count")
-	if outcome.State != string(run.Error) || int64(e.Attempt) > count {
+	if outcome.State != string(run.Error) || iterative(e) && outcome.Reason == spool.ReasonIterations {
+		return false, 0
+	}
+	if c.resumes(e, outcome) {
+		return true, 0
+	}
+	if int64(e.Attempt) > count {
 		return false, 0
 	}
 	base, _ := document.Int(e.Plan, "retry", "base_delay_ms")

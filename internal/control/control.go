@@ -33,6 +33,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Backend realises launches. Its operations are addressed by execution id and
@@ -45,6 +46,11 @@ type Backend interface {
 	State(execution string) State
 	// Journal returns the records from offset on and the offset behind them.
 	Journal(execution string, offset int64) ([]spool.Record, int64, error)
+	// Steer hands a change to an iterative task that was started; fs.ErrNotExist when
+	// nothing is there yet.
+	Steer(execution string, change tune.Steering) error
+	// Steering returns the changes from offset on.
+	Steering(execution string, offset int64) ([]tune.Steering, error)
 	// Stop asks a living execution to end, with its grace period; force kills it.
 	Stop(execution string, force bool)
 	// Clean ends whatever a dead runner left behind. It is called once an attempt
@@ -122,6 +128,9 @@ type Options struct {
 	Prelude  func(execution string) string // path of the file that collects log lines before the launch
 	Tick     time.Duration                 // how often everything is looked at; 0 means 1 s
 	Now      func() time.Time              // nil means time.Now
+	// Undeploy ends what a project has deployed, before it is deleted; nil where
+	// nothing can be.
+	Undeploy func(ctx context.Context, project string) error
 }
 
 // maxPreparing bounds how many environments and bundles are made ready at once.

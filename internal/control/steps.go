@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
@@ -102,6 +103,10 @@ func (c *Control) launch(ctx context.Context, e store.Execution, ready prepared)
 			}
 			e.Phase = "starting"
 			e.Started = c.Now()
+			if file := SteerFile(e.Plan); file != nil { // with what came since it was prepared
+				ready.files = maps.Clone(ready.files)
+				ready.files[spool.SteerFile] = file
+			}
 			return nil
 		})
 	})

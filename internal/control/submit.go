@@ -21,8 +21,10 @@ type Accepted struct {
 }
 
 // Accept validates what can be validated about a run of a function before
-// anything is written: the plan, and that its devices can exist at all.
-func (c *Control) Accept(functionDoc, runDoc document.Object) (*Accepted, error) {
+// anything is written: the plan, and that its devices can exist at all. names are
+// the parameters of an iterative task in the order in which they were written,
+// which its document does not keep; nil is alphabetical.
+func (c *Control) Accept(functionDoc, runDoc document.Object, names []string) (*Accepted, error) {
 	f, err := function.Parse(functionDoc)
 	if err != nil {
 		return nil, err
@@ -39,7 +41,7 @@ func (c *Control) Accept(functionDoc, runDoc document.Object) (*Accepted, error)
 	for state, limit := range plan.Thresholds {
 		thresholds[state] = limit.Milliseconds()
 	}
-	return &Accepted{
+	accepted := &Accepted{
 		Function: functionDoc, Run: runDoc, Plan: plan,
 		Execution: store.Execution{
 			ID: executionID(key.UID, 1), Project: key.Project, UID: key.UID, Attempt: 1, Phase: "queued", Backend: c.Name, Created: c.Now(),
@@ -48,7 +50,12 @@ func (c *Control) Accept(functionDoc, runDoc document.Object) (*Accepted, error)
 				"thresholds_ms": thresholds, "grace_ms": plan.Grace.Milliseconds(),
 			},
 		},
-	}, nil
+	}
+	if plan.Search != nil {
+		plan.Search.Names = names
+		accepted.Execution.Plan["search"] = document.Object{"names": names}
+	}
+	return accepted, nil
 }
 
 // Create writes an accepted run: the function version, the run and its execution
@@ -58,12 +65,7 @@ func (c *Control) Create(ctx context.Context, a *Accepted) (document.Object, err
 	project, name := a.Execution.Project, document.String(a.Function, "metadata", "name")
 	var stored document.Object
 	err := c.Store.Tx(ctx, func(tx *store.Tx) error {
-		hash, err := pinned(ctx, tx, a)
-		if hash == "" && err == nil {
-			hash, err = tx.FunctionPut(ctx, store.FunctionPut{
-				Project: project, Name: name, Tag: document.String(a.Function, "metadata", "tag"), Versioned: true, Doc: a.Function,
-			})
-		}
+		hash, err := version(ctx, tx, a)
 		if err != nil {
 			return err
 		}
@@ -80,28 +82,31 @@ func (c *Control) Create(ctx context.Context, a *Accepted) (document.Object, err
 	return stored, err
 }
 
-// pinned is the hash of the version that the run asked for by its hash, if what is
-// to be stored is that version: it is there already, and no tag moves to it. "" for
-// other runs.
-func pinned(ctx context.Context, tx *store.Tx, a *Accepted) (string, error) {
-	if function.ParseURI(document.String(a.Run, "spec", "function")).Hash == "" {
-		return "", nil
+// version stores the function and returns its hash. That of a run which names a
+// stored function moves no tag: it is a version that is there already, or one that
+// was changed for this run alone.
+func version(ctx context.Context, tx *store.Tx, a *Accepted) (string, error) {
+	put := store.FunctionPut{
+		Project: a.Execution.Project, Name: document.String(a.Function, "metadata", "name"), Tag: document.String(a.Function, "metadata", "tag"),
+		Versioned: true, Untagged: document.String(a.Run, "spec", "function") != "", Doc: a.Function,
 	}
-	project, name := a.Execution.Project, document.String(a.Function, "metadata", "name")
-	_, hash, err := function.Stored(a.Function, project, name, a.Execution.Created)
+	if !put.Untagged {
+		return tx.FunctionPut(ctx, put)
+	}
+	_, hash, err := function.Stored(put.Doc, put.Project, put.Name, a.Execution.Created)
 	if err != nil {
 		return "", err
 	}
-	_, err = tx.FunctionGet(ctx, project, name, "", hash)
-	if fault.Is(err, fault.CodeNotFound) {
-		return "", nil
+	if _, err = tx.FunctionGet(ctx, put.Project, put.Name, "", hash); fault.Is(err, fault.CodeNotFound) {
+		return tx.FunctionPut(ctx, put)
 	}
 	return hash, err
 }
 
-// Submit accepts, writes and queues a run, and returns its document.
-func (c *Control) Submit(ctx context.Context, functionDoc, runDoc document.Object) (document.Object, error) {
-	accepted, err := c.Accept(functionDoc, maps.Clone(runDoc))
+// Submit accepts, writes and queues a run, and returns its document. names are
+// those of Accept.
+func (c *Control) Submit(ctx context.Context, functionDoc, runDoc document.Object, names []string) (document.Object, error) {
+	accepted, err := c.Accept(functionDoc, maps.Clone(runDoc), names)
 	if err != nil {
 		return nil, err
 	}

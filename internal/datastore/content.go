@@ -22,6 +22,9 @@ func (s *Stores) PutByContent(ctx context.Context, folder, suffix string, open f
 	if err != nil {
 		return Written{}, err
 	}
+	if options.Sums != 0 {
+		options.Sums |= SHA1
+	}
 	f, ok := at.bucket.(files)
 	if !ok {
 		return s.putTwice(ctx, folder, suffix, open, options)
@@ -52,7 +55,7 @@ func (s *Stores) putTwice(ctx context.Context, folder, suffix string, open func(
 	if err != nil {
 		return Written{}, err
 	}
-	read, err := Sum(ctx, first)
+	read, err := Sum(ctx, first, 0, nil)
 	if err = errors.Join(err, first.Close()); err != nil {
 		return Written{}, err
 	}
@@ -73,12 +76,13 @@ func (s *Stores) putTwice(ctx context.Context, folder, suffix string, open func(
 	return written, errors.Join(err, body.Close())
 }
 
-// Sum reads body to its end and tells its length and sums.
-func Sum(ctx context.Context, body io.Reader) (Written, error) {
-	sums := newSummer()
+// Sum reads body to its end and tells its length and those sums; progress, which
+// may be nil, is told what passes.
+func Sum(ctx context.Context, body io.Reader, which Sums, progress func(int64)) (Written, error) {
+	sums := newSummer(which)
 	defer sums.stop()
-	reader := &checkedReader{ctx: ctx, from: body, sums: sums, want: -1}
-	if err := Pump(io.Discard, reader); err != nil {
+	reader := &checkedReader{ctx: ctx, from: body, sums: sums, want: -1, progress: progress}
+	if _, err := reader.WriteTo(io.Discard); err != nil {
 		return Written{}, err
 	}
 	return reader.written, nil
@@ -89,8 +93,8 @@ type SumReader struct{ reader checkedReader }
 
 // NewSumReader reads body, which has size bytes; progress, which may be nil, is
 // told what passes.
-func NewSumReader(ctx context.Context, body io.Reader, size int64, progress func(int64)) *SumReader {
-	return &SumReader{checkedReader{ctx: ctx, from: body, sums: newSummer(), want: size, progress: progress}}
+func NewSumReader(ctx context.Context, body io.Reader, size int64, sums Sums, progress func(int64)) *SumReader {
+	return &SumReader{checkedReader{ctx: ctx, from: body, sums: newSummer(sums), want: size, progress: progress}}
 }
 
 func (r *SumReader) Read(p []byte) (int, error) { return r.reader.Read(p) }

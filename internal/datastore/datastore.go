@@ -36,13 +36,15 @@ type Resolver interface {
 
 // Options are what Stores need to know; every field may be left empty.
 type Options struct {
-	Lookup   Lookup           // credentials; nil means none
-	Resolver Resolver         // nil refuses store:// URLs
-	Named    map[string]Named // data_stores: what //name/path stands for
-	Confined bool             // refuse local files that are not below Roots
-	Roots    []string         // absolute
-	Schemes  []string         // refuse others; files are a matter of Confined; nil allows all
-	Dir      string           // where relative paths begin; "" is the working folder
+	Lookup   Lookup                    // credentials; nil means none
+	Permit   func(scheme string) error // asked before a bucket is opened; nil allows all
+	Resolver Resolver                  // nil refuses store:// URLs
+	Named    map[string]Named          // data_stores: what //name/path stands for
+	Confined bool                      // refuse local files that are not below Roots
+	Roots    []string                  // absolute
+	Schemes  []string                  // refuse others; files are a matter of Confined; nil allows all
+	Dir      string                    // where relative paths begin; "" is the working folder
+	State    string                    // folder for notes of unfinished uploads, made when needed; "" keeps none
 }
 
 // Named is a store that has a name of its own.
@@ -104,8 +106,9 @@ type bucket interface {
 
 // content is what a put knows beforehand.
 type content struct {
-	size   int64 // -1 when it is not known
-	resume bool  // see PutOptions
+	size   int64  // -1 when it is not known
+	digest string // "" when it is not known
+	resume bool   // see PutOptions
 }
 
 // Stores opens places by URL and keeps them open. It is safe for concurrent use.
@@ -248,7 +251,14 @@ func (s *Stores) place(ctx context.Context, rawURL string) (place, error) {
 			return place{}, fault.Invalid("%s: the key has a %q segment; write the key out", target, segment)
 		}
 	}
-	b, err := s.bucket(own+" "+scheme+"://"+host, func() (bucket, error) { return opener(host, lookup) })
+	b, err := s.bucket(own+" "+scheme+"://"+host, func() (bucket, error) {
+		if s.options.Permit != nil {
+			if err := s.options.Permit(scheme); err != nil {
+				return nil, err
+			}
+		}
+		return opener(host, opening{lookup, s.options.State})
+	})
 	return place{bucket: b, key: key, url: target}, err
 }
 
@@ -279,10 +289,18 @@ func cutScheme(rawURL, scheme string) (string, bool) {
 	return rawURL[len(scheme)+3:], true
 }
 
-// openers make the stores of the schemes whose host is a bucket.
-var openers = map[string]func(name string, lookup Lookup) (bucket, error){"s3": openS3}
+// opening is what a store is opened with.
+type opening struct {
+	lookup Lookup
+	state  string // see Options
+}
 
-const schemeList = "s3://, http(s)://, memory:// or store://"
+// openers make the stores of the schemes whose host is a bucket.
+var openers = map[string]func(name string, o opening) (bucket, error){
+	"s3": openS3, "gs": openGCS, "gcs": openGCS, "az": openAzure, "wasb": openAzure, "wasbs": openAzure,
+}
+
+const schemeList = "s3://, gs://, az://, http(s)://, memory:// or store://"
 
 func (s *Stores) bucket(name string, open func() (bucket, error)) (bucket, error) {
 	s.mu.Lock()

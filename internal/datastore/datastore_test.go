@@ -50,7 +50,7 @@ func read(t *testing.T, s *datastore.Stores, url string, r datastore.Range) []by
 func suite(t *testing.T, s *datastore.Stores, base string, sizes ...int) {
 	t.Helper()
 	ctx := context.Background()
-	for _, size := range append([]int{0, 1, 1000, 512 << 10, 512<<10 + 1, 3 << 20}, sizes...) {
+	for _, size := range append([]int{0, 1, 1000, 64<<10 - 1, 64 << 10, 64<<10 + 1, 1 << 20, 1<<20 + 1, 3 << 20}, sizes...) {
 		data := random(size)
 		for _, known := range []int64{int64(size), -1} {
 			written, err := s.Put(ctx, base+"/dir/a.bin", bytes.NewReader(data), datastore.PutOptions{Size: known})

@@ -17,6 +17,7 @@ type Opener func(ctx context.Context, r Range) (io.ReadCloser, Info, error)
 // DownloadOptions say what is known about the content.
 type DownloadOptions struct {
 	Digest, SHA1 string // what the content has to have; "" does not ask
+	Sums         Sums   // what Written has to tell; what is compared is summed in any case
 	// Progress is told the bytes that are there and how many there will be, -1 when
 	// that is not known; may be nil.
 	Progress func(done, total int64)
@@ -105,7 +106,7 @@ func (d *download) run(ctx context.Context, open Opener) (Written, error) {
 		return Written{}, err
 	}
 	defer file.Close()
-	written, err := d.fill(ctx, file, body, from.Offset, info.Size)
+	written, err := d.fill(ctx, file, body, from.Offset, info)
 	if err != nil {
 		return Written{}, err
 	}
@@ -121,24 +122,36 @@ func (d *download) run(ctx context.Context, open Opener) (Written, error) {
 	return written, d.forget()
 }
 
+// sums are those that somebody asks for.
+func (d *download) sums(info Info) Sums {
+	sums := d.options.Sums
+	if sums == 0 {
+		return 0
+	}
+	if d.options.Digest != "" || info.Digest != "" {
+		sums |= SHA256
+	}
+	if d.options.SHA1 != "" {
+		sums |= SHA1
+	}
+	return sums
+}
+
 // fill appends body to the offset bytes that the file has, and sums all.
-func (d *download) fill(ctx context.Context, file *os.File, body io.Reader, offset, size int64) (Written, error) {
-	sums := newSummer()
+func (d *download) fill(ctx context.Context, file *os.File, body io.Reader, offset int64, info Info) (Written, error) {
+	sums := newSummer(d.sums(info))
 	defer sums.stop()
 	done := int64(0)
-	reader := &checkedReader{ctx: ctx, from: io.LimitReader(file, offset), sums: sums, want: -1, progress: func(n int64) {
+	reader := &checkedReader{ctx: ctx, from: file, sums: sums, want: -1, progress: func(n int64) {
 		if done += n; d.options.Progress != nil {
-			d.options.Progress(done, size)
+			d.options.Progress(done, info.Size)
 		}
 	}}
-	buffer := make([]byte, copyBuffer)
-	for done < offset {
-		if _, err := reader.Read(buffer[:min(int64(len(buffer)), offset-done)]); err != nil {
-			return Written{}, err
-		}
+	if err := reader.skip(offset); err != nil {
+		return Written{}, err
 	}
-	reader.from, reader.want = body, size
-	if _, err := io.CopyBuffer(struct{ io.Writer }{file}, reader, buffer); err != nil {
+	reader.from, reader.want = body, info.Size
+	if _, err := reader.WriteTo(&steady{file: file, from: offset, until: offset}); err != nil {
 		return Written{}, err
 	}
 	return reader.written, nil

@@ -168,14 +168,12 @@ func (f files) stat(_ context.Context, path string) (Info, error) {
 	return fileInfo(path, info), nil
 }
 
-const copyBuffer = 1 << 20
-
 func (f files) put(_ context.Context, path string, body io.Reader, _ content) error {
 	return f.putNamed(path, body, func() string { return path })
 }
 
 // putNamed writes body beside path and renames it to what target returns once all
-// is written, which is in the same folder.
+// is on the disk, which is in the same folder. It returns when the name is, too.
 func (f files) putNamed(path string, body io.Reader, target func() string) (err error) {
 	in, name, err := f.enter(path)
 	if err != nil {
@@ -186,7 +184,7 @@ func (f files) putNamed(path string, body io.Reader, target func() string) (err 
 		return fault.Invalid("%s exists and is not a regular file; choose another name", path)
 	}
 	beside := filepath.Dir(name)
-	if err := in.MkdirAll(beside, 0o777); err != nil {
+	if err := makeFolders(in, beside); err != nil {
 		return fileError(path, err)
 	}
 	part := filepath.Join(beside, partPrefix+rand.Text())
@@ -199,13 +197,18 @@ func (f files) putNamed(path string, body io.Reader, target func() string) (err 
 			err = errors.Join(err, ignoreMissing(in.Remove(part)))
 		}
 	}()
-	// The wrapper hides ReadFrom, which would use a small buffer of its own.
-	_, err = io.CopyBuffer(struct{ io.Writer }{file}, body, make([]byte, copyBuffer))
+	_, err = io.Copy(&steady{file: file}, body) // body is a checkedReader, which has buffers of its own
+	if err == nil {
+		err = file.Sync()
+	}
 	if closing := file.Close(); err == nil {
 		err = closing
 	}
 	if err == nil {
 		err = in.Rename(part, filepath.Join(beside, filepath.Base(target())))
+	}
+	if err == nil {
+		err = syncFolder(in, beside)
 	}
 	return fileError(path, err)
 }
@@ -286,27 +289,28 @@ func (f files) removeAll(path string) error {
 
 var errOtherDevice = errors.New("another file system")
 
-// adopt moves the finished file at from, which is ours, to path. errOtherDevice
-// when it would have to be copied.
+// adopt moves the finished file at from, which is ours and on the disk, to path.
+// errOtherDevice when it would have to be copied.
 func (f files) adopt(from, path string) error {
-	if f.confined { // os.Root cannot rename from outside: see that the folder is there, and is where it seems
-		in, name, err := f.enter(path)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		if err := in.MkdirAll(filepath.Dir(name), 0o777); err != nil {
-			return fileError(path, err)
-		}
+	in, name, err := f.enter(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := makeFolders(in, filepath.Dir(name)); err != nil {
+		return fileError(path, err)
+	}
+	if f.confined { // os.Root cannot rename from outside: see that the folder is where it seems
 		if err := f.reallyBelow(filepath.Dir(path)); err != nil {
 			return err
 		}
-	} else if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-		return fileError(path, err)
 	}
-	err := os.Rename(from, path)
+	err = os.Rename(from, path)
 	if errors.Is(err, syscall.EXDEV) {
 		return errOtherDevice
+	}
+	if err == nil {
+		err = syncFolder(in, filepath.Dir(name))
 	}
 	return fileError(path, err)
 }

@@ -6,9 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/lazyregexp"
@@ -38,6 +41,8 @@ type Upload struct {
 	Suffix string // of its name, with the dot
 	Offset int64  // where the body begins; all before it has been sent
 	Length int64  // of the body; -1 when its end is that of the content
+	Name   string // below Folder; "" means the SHA-1 of the content and Suffix
+	SHA1   string // what the content has to have; "" does not ask
 }
 
 func (in *Inbox) path(token string) (string, error) {
@@ -82,6 +87,9 @@ func (in *Inbox) claim(token string) (release func(), err error) {
 // what came of it is kept.
 func (in *Inbox) Receive(ctx context.Context, u Upload, body io.Reader) (Written, error) {
 	path, err := in.path(u.Token)
+	if err == nil && u.Name != "" {
+		err = CheckName(u.Name)
+	}
 	if err != nil {
 		return Written{}, err
 	}
@@ -112,26 +120,73 @@ func (in *Inbox) Receive(ctx context.Context, u Upload, body io.Reader) (Written
 	if err != nil {
 		return Written{}, err
 	}
+	if u.SHA1 != "" && u.SHA1 != written.SHA1 {
+		err := fault.Invalid("the content that was sent has the SHA-1 %s, not %s; send it again", written.SHA1, u.SHA1)
+		return Written{}, errors.Join(err, ignoreMissing(os.Remove(path)))
+	}
 	return in.deliver(ctx, path, u, written)
+}
+
+// CheckName refuses a name that cannot be one of a file below a folder of artifacts;
+// fault.CodeInvalid.
+func CheckName(name string) error {
+	if len(name) > 1024 || !filepath.IsLocal(name) || path.Clean(name) != name || name == "." || strings.ContainsFunc(name, func(r rune) bool { return r == '\\' || unicode.IsControl(r) }) {
+		return fault.Invalid("%.200q is not the name of a file below a folder, such as data/part-1.csv", name)
+	}
+	return nil
+}
+
+// Stored returns the size of the object called name below folder, -1 when there is
+// none.
+func (in *Inbox) Stored(ctx context.Context, folder, name string) (int64, error) {
+	if err := CheckName(name); err != nil {
+		return 0, err
+	}
+	info, err := in.stores.Stat(ctx, folder+"/"+name)
+	if fault.Is(err, fault.CodeNotFound) {
+		return -1, nil
+	}
+	return info.Size, err
+}
+
+// same tells whether the object at target is what was written. Another one is
+// fault.CodeConflict: what has a name keeps it.
+func (in *Inbox) same(ctx context.Context, target place, written Written) (bool, error) {
+	body, _, err := target.bucket.open(ctx, target.key, Range{})
+	if fault.Is(err, fault.CodeNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	there, err := Sum(ctx, body, SHA256, nil)
+	if err := errors.Join(err, body.Close()); err != nil {
+		return false, err
+	}
+	if there.Digest != written.Digest {
+		return false, fault.Conflict("%s is there with other content, which stays", target.url)
+	}
+	return true, nil
 }
 
 // take appends body to the file and sums all of it.
 func (in *Inbox) take(ctx context.Context, file *os.File, u Upload, body io.Reader) (Written, error) {
-	sums := newSummer()
+	sums := newSummer(0)
 	defer sums.stop()
 	total := int64(-1)
 	if u.Length >= 0 {
 		total = u.Offset + u.Length
 	}
-	reader := &checkedReader{ctx: ctx, from: io.LimitReader(file, u.Offset), sums: sums, want: -1}
-	buffer := make([]byte, copyBuffer)
-	for reader.read < u.Offset {
-		if _, err := reader.Read(buffer[:min(int64(len(buffer)), u.Offset-reader.read)]); err != nil {
-			return Written{}, err
-		}
+	reader := &checkedReader{ctx: ctx, from: file, sums: sums, want: -1}
+	if err := reader.skip(u.Offset); err != nil {
+		return Written{}, err
 	}
 	reader.from, reader.want = body, total
-	if _, err := io.CopyBuffer(struct{ io.Writer }{file}, reader, buffer); err != nil {
+	_, err := reader.WriteTo(&steady{file: file, from: u.Offset, until: u.Offset})
+	if err == nil {
+		err = file.Sync()
+	}
+	if err != nil {
 		if fault.CodeOf(err) == fault.CodeInternal && reader.err != nil && !errors.Is(reader.err, io.EOF) && ctx.Err() == nil {
 			return Written{}, fault.Invalid("the request ended before its body did: %v; go on where the upload stands", err)
 		}
@@ -142,9 +197,19 @@ func (in *Inbox) take(ctx context.Context, file *os.File, u Upload, body io.Read
 
 // deliver makes an object of the file at path.
 func (in *Inbox) deliver(ctx context.Context, path string, u Upload, written Written) (Written, error) {
-	target, err := in.stores.place(ctx, u.Folder+"/"+written.SHA1+u.Suffix)
+	name := written.SHA1 + u.Suffix
+	if u.Name != "" {
+		name = u.Name
+	}
+	target, err := in.stores.place(ctx, u.Folder+"/"+name)
 	if err != nil {
 		return Written{}, err
+	}
+	if u.Name != "" {
+		if same, err := in.same(ctx, target, written); err != nil || same {
+			written.URL = target.url
+			return written, errors.Join(err, ignoreMissing(os.Remove(path)))
+		}
 	}
 	if f, ok := target.bucket.(files); ok {
 		switch err := f.adopt(path, target.key); {

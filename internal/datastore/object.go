@@ -40,6 +40,7 @@ func (s *Stores) Stat(ctx context.Context, rawURL string) (Info, error) {
 type PutOptions struct {
 	Size   int64  // length of the body; 0 or less when it is not known
 	Digest string // sha256:<hex> that the content has to have; "" does not ask
+	Sums   Sums   // what Written has to tell; a Digest is compared in any case
 	// Resume allows to go on with what an earlier, broken Put of the same content to
 	// the same URL has left in the store, and to leave it there in turn.
 	Resume bool
@@ -63,10 +64,13 @@ func put(ctx context.Context, at place, body io.Reader, options PutOptions) (Wri
 	if size <= 0 {
 		size = -1
 	}
-	sums := newSummer()
+	if options.Digest != "" && options.Sums != 0 {
+		options.Sums |= SHA256
+	}
+	sums := newSummer(options.Sums)
 	defer sums.stop()
 	checked := &checkedReader{ctx: ctx, from: body, sums: sums, want: size, digest: options.Digest, progress: options.Progress}
-	if err := at.bucket.put(ctx, at.key, checked, content{size: size, resume: options.Resume}); err != nil {
+	if err := at.bucket.put(ctx, at.key, checked, content{size: size, digest: options.Digest, resume: options.Resume}); err != nil {
 		if checked.err != nil && !errors.Is(checked.err, io.EOF) {
 			return Written{}, checked.err // what the reader said is the cause
 		}
@@ -97,16 +101,73 @@ type checkedReader struct {
 }
 
 func (r *checkedReader) Read(p []byte) (int, error) {
-	if r.err != nil {
-		return 0, r.err
-	}
-	if r.err = context.Cause(r.ctx); r.err != nil {
+	if r.broken() {
 		return 0, r.err
 	}
 	n, err := r.from.Read(p)
+	r.sums.write(p[:n])
+	return r.passed(n, err)
+}
+
+// WriteTo reads into the memory that is summed, and writes from there.
+func (r *checkedReader) WriteTo(w io.Writer) (int64, error) {
+	var total int64
+	for !r.broken() {
+		n := r.fill()
+		written, err := w.Write(n)
+		if total += int64(written); err != nil {
+			return total, err
+		}
+	}
+	if errors.Is(r.err, io.EOF) {
+		return total, nil
+	}
+	return total, r.err
+}
+
+// fill reads until a block is full or nothing more comes, and returns what came.
+func (r *checkedReader) fill() []byte {
+	left := int64(-1)
+	if r.want >= 0 {
+		left = max(r.want-r.read, 0)
+	}
+	room := r.sums.room(left)
+	have := 0
+	for have < len(room) && !r.broken() {
+		n, err := r.from.Read(room[have:])
+		r.sums.advance(n)
+		_, _ = r.passed(n, err)
+		have += n
+	}
+	return room[:have]
+}
+
+// skip sums the first n bytes, which are where they belong already.
+func (r *checkedReader) skip(n int64) error {
+	buffer := make([]byte, min(n, blockSize))
+	for r.read < n {
+		if _, err := r.Read(buffer[:min(int64(len(buffer)), n-r.read)]); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// broken tells whether nothing more is to be read; r.err says why.
+func (r *checkedReader) broken() bool {
+	if r.err == nil {
+		r.err = context.Cause(r.ctx)
+	}
+	return r.err != nil
+}
+
+// passed counts n bytes that have been read and summed, and looks at err.
+func (r *checkedReader) passed(n int, err error) (int, error) {
 	if n > 0 {
 		r.read += int64(n)
-		r.sums.write(p[:n])
 		if r.progress != nil {
 			r.progress(int64(n))
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -23,7 +22,8 @@ type s3 struct {
 	core minio.Core
 }
 
-func openS3(name string, lookup Lookup) (bucket, error) {
+func openS3(name string, o opening) (bucket, error) {
+	lookup := o.lookup
 	endpoint := cmp.Or(lookup("S3_ENDPOINT_URL"), lookup("AWS_ENDPOINT_URL_S3"), "https://s3.amazonaws.com")
 	parsed, err := url.Parse(endpoint)
 	if err != nil || parsed.Host == "" || parsed.Scheme != "http" && parsed.Scheme != "https" {
@@ -129,36 +129,21 @@ func s3Info(info minio.ObjectInfo) Info {
 
 func (b *s3) open(ctx context.Context, key string, r Range) (io.ReadCloser, Info, error) {
 	options := minio.GetObjectOptions{}
-	switch {
-	case r.Length > 0:
-		options.Set("Range", fmt.Sprintf("bytes=%d-%d", r.Offset, r.Offset+r.Length-1))
-	case r.Offset > 0:
-		options.Set("Range", fmt.Sprintf("bytes=%d-", r.Offset))
+	if text := rangeHeader(r); text != "" {
+		options.Set("Range", text)
 	}
 	if r.ETag != "" {
 		options.Set("If-Match", r.ETag)
 	}
 	body, info, header, err := b.core.GetObject(ctx, b.name, key, options)
 	if err != nil {
-		return b.openEmpty(ctx, key, r, b.fail(ctx, key, err))
+		return openEnd(ctx, b, key, r, b.fail(ctx, key, err))
 	}
 	length := int64(-1)
 	if n, err := strconv.ParseInt(header.Get("Content-Length"), 10, 64); err == nil {
 		length = n
 	}
 	return WholeBody(body, b.url(key), length), s3Info(info), nil
-}
-
-// openEmpty answers a range that begins where the object ends, which S3 refuses.
-func (b *s3) openEmpty(ctx context.Context, key string, r Range, refused error) (io.ReadCloser, Info, error) {
-	if !fault.Is(refused, fault.CodeInvalid) || r.Offset == 0 && r.Length == 0 {
-		return nil, Info{}, refused
-	}
-	info, err := b.stat(ctx, key)
-	if err != nil || info.Size != r.Offset || r.ETag != "" && r.ETag != info.ETag {
-		return nil, Info{}, refused
-	}
-	return http.NoBody, info, nil
 }
 
 func (b *s3) stat(ctx context.Context, key string) (Info, error) {
@@ -170,18 +155,11 @@ func (b *s3) stat(ctx context.Context, key string) (Info, error) {
 	if !fault.Is(err, fault.CodeNotFound) {
 		return Info{}, err
 	}
-	folder := errors.New("found")
-	if b.walk(ctx, key, false, func(Entry) error { return folder }) == folder { //nolint:errorlint // it is returned as it is
-		return Info{Dir: true}, nil
-	}
-	return Info{}, err
+	return statFolder(ctx, b, key, err)
 }
 
 func (b *s3) walk(ctx context.Context, key string, recursive bool, yield func(Entry) error) error {
-	prefix := strings.TrimRight(key, "/") + "/"
-	if prefix == "/" {
-		prefix = ""
-	}
+	prefix := folderPrefix(key)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	found := prefix == ""

@@ -4,26 +4,24 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
+	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/millrace/millrace/internal/datastore"
-	"github.com/millrace/millrace/internal/datastore/s3test"
+	"github.com/millrace/millrace/internal/datastore/servertest"
 	"github.com/millrace/millrace/internal/fault"
 )
 
-// startS3 starts a server with the bucket "data", for as long as the test runs.
-func startS3(t *testing.T) *s3test.Server {
+// running is a server of servertest for as long as the test runs. Where everything
+// has to run, one that cannot be installed is a failure.
+func running(t *testing.T, start func(ctx context.Context) (*servertest.Server, error)) *servertest.Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // it may have to be built
 	defer cancel()
-	server, err := s3test.Start(ctx, filepath.Join(t.TempDir(), "s3"))
-	if errors.Is(err, s3test.ErrNone) && os.Getenv("MILLRACE_TEST_REQUIRE") != "1" {
+	server, err := start(ctx)
+	if errors.Is(err, servertest.ErrNone) && os.Getenv("MILLRACE_TEST_REQUIRE") != "1" {
 		t.Skip(err)
 	}
 	if err != nil {
@@ -34,19 +32,22 @@ func startS3(t *testing.T) *s3test.Server {
 			t.Error(err)
 		}
 	})
-	if err := os.Mkdir(filepath.Join(server.Root, "data"), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	return server
 }
 
-func s3Stores(server *s3test.Server, changes map[string]string) *datastore.Stores {
-	return datastore.New(datastore.Options{Lookup: func(name string) string {
-		if value, ok := changes[name]; ok {
-			return value
-		}
-		return map[string]string{"S3_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": s3test.Key, "AWS_SECRET_ACCESS_KEY": s3test.Secret}[name]
-	}})
+func startS3(t *testing.T) *servertest.Server {
+	t.Helper()
+	return running(t, func(ctx context.Context) (*servertest.Server, error) { return servertest.S3(ctx, t.TempDir()) })
+}
+
+func s3Secrets(address string) map[string]string {
+	return map[string]string{"S3_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": servertest.S3Key, "AWS_SECRET_ACCESS_KEY": servertest.S3Secret}
+}
+
+func s3Stores(server *servertest.Server, changes map[string]string) *datastore.Stores {
+	secrets := s3Secrets(server.URL)
+	maps.Copy(secrets, changes)
+	return storesWith("", secrets)
 }
 
 func TestS3(t *testing.T) {
@@ -80,63 +81,4 @@ func TestS3(t *testing.T) {
 	if _, _, err := s3Stores(server, nil).Open(ctx, "s3://nothing/x", datastore.Range{}); !fault.Is(err, fault.CodeNotFound) {
 		t.Errorf("read from a missing bucket: %v", err)
 	}
-}
-
-// uploadVariable makes the test binary an uploader that is killed.
-const uploadVariable = "MILLRACE_TEST_S3_UPLOAD"
-
-// TestKilledUpload kills a process in the middle of an upload: nothing is visible,
-// and the next upload sends only what is missing.
-func TestKilledUpload(t *testing.T) {
-	const size, url = 80 << 20, "s3://data/killed.bin"
-	data := random(size)
-	if address := os.Getenv(uploadVariable); address != "" {
-		// All but the last part is sent, then it hangs until it is killed.
-		body := io.MultiReader(bytes.NewReader(data[:64<<20]), hang{})
-		_, err := s3Stores(&s3test.Server{URL: address}, nil).Put(context.Background(), url, body, datastore.PutOptions{Size: size, Resume: true})
-		t.Fatal(err)
-	}
-	server := startS3(t)
-	s := s3Stores(server, nil)
-	ctx := context.Background()
-	child := exec.Command(os.Args[0], "-test.run=^TestKilledUpload$")
-	child.Env = append(os.Environ(), uploadVariable+"="+server.URL)
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(out, make([]byte, len(hanging))); err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Process.Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	_ = child.Wait()
-	if _, err := s.Stat(ctx, url); !fault.Is(err, fault.CodeNotFound) {
-		t.Fatalf("visible after the kill: %v", err)
-	}
-	counted := startCounting(t, server.URL)
-	written, err := s3Stores(&s3test.Server{URL: counted.url}, nil).Put(ctx, url, bytes.NewReader(data), datastore.PutOptions{Size: size, Resume: true})
-	if err != nil || written.Digest != digest(data) {
-		t.Fatalf("%+v, %v", written, err)
-	}
-	if got := read(t, s, url, datastore.Range{}); !bytes.Equal(got, data) {
-		t.Error("it is another object")
-	}
-	// Two parts may have been on their way when it was killed.
-	if sent := counted.sent.Load(); sent > 49<<20 {
-		t.Errorf("the second upload sent %d of %d bytes", sent, size)
-	}
-}
-
-const hanging = "hanging\n"
-
-type hang struct{}
-
-func (hang) Read([]byte) (int, error) {
-	_, _ = os.Stdout.WriteString(hanging)
-	select {}
 }

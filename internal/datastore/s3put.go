@@ -20,34 +20,13 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 )
 
-// How an object is cut into parts. S3 takes at most 10,000 of them, so the parts of
-// an object above 160 GB are larger than minPart; those of a stream whose length is
-// not known grow.
-const (
-	minPart   = 16 << 20
-	maxParts  = 10_000
-	partsOnce = 3 // in flight, each in memory
-)
-
-func partSize(size int64, number int) int64 {
-	if size < 0 {
-		return minPart << min((number-1)/1000, 5)
-	}
-	const mib = 1 << 20
-	return max(minPart, (size/(maxParts-1)+mib)/mib*mib)
-}
-
 // put stores small objects in one request, others in parts that become the object
 // when all are there.
 func (b *s3) put(ctx context.Context, key string, body io.Reader, c content) error {
 	if key == "" || strings.HasSuffix(key, "/") {
 		return fault.Invalid("%s names no object; add a name to the URL", b.url(key))
 	}
-	first := partSize(c.size, 1)
-	if c.size >= 0 {
-		first = min(first, c.size+1) // one more finds the end
-	}
-	data, err := readPart(body, nil, first)
+	data, err := firstPart(body, c.size)
 	options := minio.PutObjectOptions{ContentType: mime.TypeByExtension(path.Ext(key))}
 	if errors.Is(err, io.EOF) {
 		options.DisableMultipart = true
@@ -61,19 +40,6 @@ func (b *s3) put(ctx context.Context, key string, body io.Reader, c content) err
 	return b.putParts(ctx, key, data, body, c, options)
 }
 
-// readPart fills a buffer with the next part; io.EOF with what there is says that
-// it is the last.
-func readPart(body io.Reader, buffer []byte, size int64) ([]byte, error) {
-	if int64(cap(buffer)) < size {
-		buffer = make([]byte, size)
-	}
-	n, err := io.ReadFull(body, buffer[:size])
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
-	}
-	return buffer[:n], err
-}
-
 // upload is one multipart upload.
 type upload struct {
 	*s3
@@ -82,7 +48,6 @@ type upload struct {
 
 	mu    sync.Mutex
 	parts []minio.CompletePart
-	err   error
 }
 
 func (b *s3) putParts(ctx context.Context, key string, data []byte, body io.Reader, c content, options minio.PutObjectOptions) (err error) {
@@ -97,7 +62,7 @@ func (b *s3) putParts(ctx context.Context, key string, data []byte, body io.Read
 			return b.fail(ctx, key, err)
 		}
 	}
-	if err = u.send(ctx, data, body, c.size); err == nil {
+	if err = sendParts(ctx, b.url(key), data, body, c.size, u.part); err == nil {
 		slices.SortFunc(u.parts, func(a, b minio.CompletePart) int { return a.PartNumber - b.PartNumber })
 		_, err = b.core.CompleteMultipartUpload(ctx, b.name, key, u.id, u.parts, options)
 		err = b.fail(ctx, key, err)
@@ -146,52 +111,6 @@ func (u *upload) find(ctx context.Context) error {
 		marker = page.NextPartNumberMarker
 	}
 	return nil
-}
-
-// send uploads data, which is the first part, and all that follows. A few parts
-// are on their way at once.
-func (u *upload) send(ctx context.Context, data []byte, body io.Reader, size int64) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	buffers := make(chan []byte, partsOnce)
-	for range partsOnce - 1 {
-		buffers <- nil
-	}
-	var sending sync.WaitGroup
-	defer sending.Wait()
-	last := error(nil)
-	for number := 1; ; number++ {
-		if number > maxParts {
-			return fault.TooLarge("%s: the content is larger than a stream to S3 may be; write it to a file first", u.url(u.key))
-		}
-		if len(data) > 0 {
-			part := data // data is the next one before this is sent
-			sending.Go(func() {
-				if err := u.part(ctx, number, part); err != nil {
-					u.mu.Lock()
-					if u.err == nil {
-						u.err = err
-					}
-					u.mu.Unlock()
-					cancel(err)
-				}
-				buffers <- part[:cap(part)]
-			})
-		}
-		if errors.Is(last, io.EOF) {
-			sending.Wait()
-			return u.err
-		}
-		var buffer []byte
-		select {
-		case buffer = <-buffers:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		if data, last = readPart(body, buffer, partSize(size, number+1)); last != nil && !errors.Is(last, io.EOF) {
-			return last
-		}
-	}
 }
 
 // part uploads one part, unless it is there already.

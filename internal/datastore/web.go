@@ -3,7 +3,6 @@ package datastore
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -29,11 +28,7 @@ func (w *web) request(ctx context.Context, method, target string, r Range) (*htt
 		return nil, fault.Invalid("%s: %w", target, err)
 	}
 	if r.Offset > 0 || r.Length > 0 {
-		last := ""
-		if r.Length > 0 {
-			last = strconv.FormatInt(r.Offset+r.Length-1, 10)
-		}
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%s", r.Offset, last))
+		req.Header.Set("Range", rangeHeader(r))
 		if r.ETag != "" {
 			req.Header.Set("If-Match", r.ETag)
 		}

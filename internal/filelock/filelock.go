@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,12 +29,20 @@ func whole(kind int16) *unix.Flock_t { return &unix.Flock_t{Type: kind, Whence: 
 // Acquire takes the lock on path until Release or the end of this process, and
 // writes the process id into the file, which it creates. ErrHeld when somebody
 // else has it.
+//
+// A holder that was killed while it started a child leaves the lock to that until
+// it executes its program: as long as the process in the file is gone, Acquire
+// waits, up to five seconds.
 func Acquire(path string) (*Lock, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK)); err != nil {
+	err = take(file)
+	for until := time.Now().Add(orphaned); err != nil && time.Now().Before(until) && dead(path); err = take(file) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
 		file.Close()
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			return nil, ErrHeld
@@ -48,6 +57,19 @@ func Acquire(path string) (*Lock, error) {
 		return nil, fmt.Errorf("write lock: %w", err)
 	}
 	return &Lock{file: file}, nil
+}
+
+const orphaned = 5 * time.Second
+
+func take(file *os.File) error {
+	return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, whole(unix.F_WRLCK))
+}
+
+// dead reports whether the process that took the lock on path is gone though the
+// lock is held.
+func dead(path string) bool {
+	pid := Holder(path)
+	return pid > 0 && errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
 // Release gives the lock back; a second call does nothing.

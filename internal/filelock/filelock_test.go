@@ -3,8 +3,11 @@ package filelock_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/internal/filelock"
 )
@@ -36,4 +39,28 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	lock.Release()
+}
+
+// A child that holds the description of a holder that is gone does so for a moment.
+func TestLockOfTheDead(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := filelock.Acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strconv.Itoa(gone.Process.Pid)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(50*time.Millisecond, lock.Release)
+	defer timer.Stop()
+	next, err := filelock.Acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.Release()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/millrace/millrace/internal/provenance"
 	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/spool"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Plan says how a run of a function is executed by one worker.
@@ -45,6 +46,13 @@ type Plan struct {
 	Variable      bool                     // the environment has values that come from elsewhere
 	Retries       int
 	RetryDelay    time.Duration
+	Search        *Search // of an iterative task
+}
+
+// Search is what makes a run an iterative task.
+type Search struct {
+	Options tune.Options
+	Names   []string // of the parameters, in the order in which they were written
 }
 
 // Secret is a secret that an execution gets in its environment.
@@ -64,7 +72,7 @@ func Runnable(k function.Kind) error {
 	case function.KindJob, function.KindLocal, function.KindHandler, function.KindDefault:
 		return nil
 	case function.KindNuclio, function.KindRemote, function.KindServing, function.KindApplication:
-		return fault.Invalid("functions of kind %s are deployed, not run, and this server does not deploy them yet; use kind job for a run", k)
+		return fault.Invalid("functions of kind %s are deployed, not run; deploy it (fn.deploy(), millrace deploy), or use kind job for a run", k)
 	}
 	if function.KnownKind(k) {
 		return fault.Invalid("this server keeps functions of kind %s but cannot run them yet; use kind job", k)
@@ -84,9 +92,6 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	}
 	if err := spec.Check(); err != nil {
 		return nil, err
-	}
-	if len(document.Map(run, "spec", "hyperparams")) > 0 || document.String(run, "spec", "hyper_param_options", "param_file") != "" || document.String(run, "spec", "param_file") != "" {
-		return nil, fault.Invalid("spec.hyperparams: this server does not run iterative tasks yet; run them with local=True")
 	}
 	p := &Plan{
 		Handler: document.String(run, "spec", "handler"), Workdir: spec.Workdir, PythonVersion: spec.PythonVersion,
@@ -122,7 +127,37 @@ func Make(f *function.Function, run document.Object) (*Plan, error) {
 	if err := p.resources(spec); err != nil {
 		return nil, err
 	}
+	if err := p.search(run); err != nil {
+		return nil, err
+	}
 	return p, p.times(f, spec, run)
+}
+
+// search checks an iterative task as far as it can be without its parameter file.
+func (p *Plan) search(run document.Object) error {
+	options, err := tune.ParseOptions(run)
+	if err != nil {
+		return err
+	}
+	if !tune.Iterative(run) {
+		return nil
+	}
+	if p.Mode == spool.ModeCommand {
+		return fault.Invalid("an iterative task calls a Python function with each set of parameters, and this function is a program; give it a handler, or run it once for each set")
+	}
+	if options.DaskClusterURI != "" {
+		return fault.Invalid("hyper_param_options.dask_cluster_uri: this server executes iterations in processes of its own; leave it out, parallel_runs says how many at once")
+	}
+	p.Search = &Search{Options: options}
+	if _, err := tune.CompileStop(options.StopCondition, nil); err != nil {
+		return err
+	}
+	values, err := tune.ValuesOf(run, options, nil, nil)
+	if err != nil || options.ParamFile != "" {
+		return err
+	}
+	_, err = tune.New(options, values, 0, nil)
+	return err
 }
 
 // secrets are those that the function's environment and the task's sources name.

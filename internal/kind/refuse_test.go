@@ -22,9 +22,25 @@ func TestMakeRefuses(t *testing.T) {
 		part string
 	}{
 		"a mode that does not exist": {document.Object{"mode": "fast"}, document.Object{}, "spec.mode"},
-		"an iterative task":          {document.Object{}, document.Object{"hyperparams": document.Object{"x": []any{1}}}, "spec.hyperparams"},
-		"an iterative task from a file": {
-			document.Object{}, document.Object{"hyper_param_options": document.Object{"param_file": "p.csv"}}, "spec.hyperparams",
+		"an empty grid":              {document.Object{}, document.Object{"hyperparams": document.Object{"x": []any{}}}, "spec.hyperparams.x"},
+		"a number for a list":        {document.Object{}, document.Object{"hyperparams": document.Object{"x": 1}}, "spec.hyperparams.x"},
+		"lists of unequal length": {
+			document.Object{},
+			document.Object{"hyperparams": document.Object{"x": []any{1}, "y": []any{1, 2}}, "hyper_param_options": document.Object{"strategy": "list"}},
+			"equally long",
+		},
+		"a stop condition for a file, which does not compile": {
+			document.Object{}, document.Object{"hyper_param_options": document.Object{"param_file": "p.csv", "stop_condition": "acc >"}}, "stop_condition",
+		},
+		"an unknown option": {document.Object{}, document.Object{"hyper_param_options": document.Object{"stratgy": "grid"}}, "hyper_param_options.stratgy"},
+		"no errors at all":  {document.Object{}, document.Object{"hyper_param_options": document.Object{"max_errors": 0}}, "max_errors"},
+		"a Dask cluster": {
+			document.Object{},
+			document.Object{"hyperparams": document.Object{"x": []any{1}}, "hyper_param_options": document.Object{"dask_cluster_uri": "db://p/d"}},
+			"dask_cluster_uri",
+		},
+		"iterations of a program": {
+			document.Object{"mode": "pass", "command": "bash {codefile}"}, document.Object{"hyperparams": document.Object{"x": []any{1}}}, "Python",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/secret"
@@ -15,13 +16,21 @@ func (l *Logs) Masker(path string) *secret.Masker {
 	if filepath.Dir(folder) != filepath.Clean(l.spools) {
 		return nil
 	}
-	launch, err := (spool.Dir{Path: folder}).Launch()
-	if err != nil {
-		return nil
-	}
-	values := make([]string, len(launch.Secrets))
-	for i, entry := range launch.Secrets {
-		_, values[i], _ = strings.Cut(entry, "=")
+	return secret.NewMasker((spool.Dir{Path: folder}).Values())
+}
+
+// MaskerOfRun masks the values of the secrets that the living execution of a run
+// was given; nil when there is none. What the code itself sends to the server may
+// hold them.
+func (l *Logs) MaskerOfRun(uid string) *secret.Masker {
+	uid, _, _ = strings.Cut(uid, "/")
+	var values []string
+	for attempt := 1; filepath.IsLocal(uid) && uid != ""; attempt++ {
+		dir := spool.Of(l.spools, uid+"-"+strconv.Itoa(attempt))
+		if !dir.Exists() {
+			break
+		}
+		values = append(values, dir.Values()...)
 	}
 	return secret.NewMasker(values)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/millrace/millrace/internal/digest"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // CacheMode says what a run does with earlier results.
@@ -55,6 +56,7 @@ type Cacheable struct {
 	Handler  string          // that is called
 	Inputs   document.Object // key → description with digest
 	Python   bool            // code that an interpreter of a known version executes
+	Program  []string        // otherwise: digests of the files that are executed, and for which system; nil when they are not known
 	Variable bool            // the code sees values that are not part of the function
 }
 
@@ -67,24 +69,24 @@ func Key(c Cacheable) (key, refused string) {
 	lock, python := document.String(c.Record, "environment", "lock"), document.String(c.Record, "environment", "python")
 	spec := document.Map(c.Run, "spec")
 	switch {
-	case !c.Python || lock == "" || python == "":
-		return "", "only results of Python code are kept"
+	case c.Python && (lock == "" || python == ""):
+		return "", "it is not known which packages the code can import"
+	case !c.Python && len(c.Program) == 0:
+		return "", "it is not known what the program is made of"
 	case code == "":
 		return "", "the code is more than what is read for its digest"
 	case len(document.List(c.Record, "code_outside")) > 0:
 		return "", fmt.Sprintf("code may come from %v, which no digest covers", document.List(c.Record, "code_outside")[0])
 	case c.Variable || len(document.List(spec, "secret_sources")) > 0:
 		return "", "the function sees secrets, whose values are no part of a key"
-	case len(document.Map(spec, "hyperparams")) > 0:
+	case tune.Iterative(c.Run):
 		return "", "results of iterative runs are not kept"
 	}
 	inputs := document.Object{}
 	for _, name := range slices.Sorted(maps.Keys(c.Inputs)) {
-		sum := document.String(c.Inputs, name, "digest")
-		if sum == "" {
+		if inputs[name] = Identity(document.Map(c.Inputs, name)); inputs[name] == "" {
 			return "", fmt.Sprintf("the content of the input %s has no digest (%s)", name, document.String(c.Inputs, name, "url"))
 		}
-		inputs[name] = sum
 	}
 	uid := document.String(c.Run, "metadata", "uid")
 	output := document.String(spec, "output_path")
@@ -96,7 +98,35 @@ func Key(c Cacheable) (key, refused string) {
 		"parameters": document.Map(spec, "parameters"), "inputs": inputs, "seed": c.Record["seed"],
 		"returns": document.List(spec, "returns"), "outputs": document.List(spec, "outputs"), "output_path": output,
 	}
+	if !c.Python {
+		parts["program"] = anyOf(c.Program)
+	}
+	if packagers := document.List(spec, "custom_packagers"); len(packagers) > 0 {
+		parts["custom_packagers"] = packagers
+	}
 	return digest.Of(document.Canonical(parts)), ""
+}
+
+func anyOf(texts []string) []any {
+	out := make([]any, len(texts))
+	for i, text := range texts {
+		out[i] = text
+	}
+	return out
+}
+
+// Identity is what tells the content of an input from every other: its digest, else
+// the tag that its store changes with the content of this URL, together with the
+// size. "" when neither is known; a URL alone never tells content.
+func Identity(entry document.Object) string {
+	if sum := document.String(entry, "digest"); sum != "" {
+		return sum
+	}
+	size, ok := document.Int(entry, "size")
+	if tag := document.String(entry, "etag"); ok && tag != "" {
+		return fmt.Sprintf("%s with the tag %s and %d bytes", document.String(entry, "url"), tag, size)
+	}
+	return ""
 }
 
 // Keepable reports whether the finished run is what its key says: it completed,
@@ -108,7 +138,11 @@ func Keepable(doc document.Object) (key string) {
 		return ""
 	}
 	for name := range document.Map(record, "cache", "inputs") {
-		if document.String(record, "cache", "inputs", name) != document.String(record, "inputs", name, "digest") {
+		seen := document.String(record, "cache", "began", name)
+		if seen == "" {
+			seen = document.String(record, "inputs", name, "digest")
+		}
+		if document.String(record, "cache", "inputs", name) != seen {
 			return ""
 		}
 	}

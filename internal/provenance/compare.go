@@ -228,6 +228,9 @@ func explain(original, repeated document.Object) (Cause, string, []string) {
 	if slices.Contains(used, "threads") {
 		add(CauseOther, "the code is not deterministic; it runs threads, whose order nothing determines")
 	}
+	if slices.Contains(used, "processes") {
+		add(CauseOther, "the code is not deterministic; it starts Python processes of its own, whose chance no seed determines and nobody watched")
+	}
 	if len(found) == 0 {
 		add(CauseOther, "the code is not deterministic, and nothing that was recorded differs")
 	}

@@ -15,6 +15,7 @@
 //	outputs       key → digest, size, kind of each artifact
 //	results       digest of the canonical JSON of the results
 //	seed          the seed, or null; seed_from says if it is the run's own or a parameter
+//	unseeded      how a run with a seed started Python processes that it does not reach
 //	hash_seed     what ordered the hashes of strings (PYTHONHASHSEED)
 //	machine       host, os, arch, cpus, gpus
 //	millrace      version of the program

@@ -204,6 +204,26 @@ func TestKey(t *testing.T) {
 		seen[key] = name
 	}
 	for name, change := range map[string]func(*provenance.Cacheable){
+		"program":       func(c *provenance.Cacheable) { c.Python, c.Program = false, []string{"linux/amd64", "sha256:p"} },
+		"other program": func(c *provenance.Cacheable) { c.Python, c.Program = false, []string{"linux/amd64", "sha256:q"} },
+		"program without packages": func(c *provenance.Cacheable) {
+			c.Python, c.Program = false, []string{"linux/amd64", "sha256:p"}
+			c.Record["environment"] = document.Object{}
+		},
+		"tag":                   func(c *provenance.Cacheable) { c.Inputs = object(t, `{"d":{"url":"s3://a","etag":"x","size":3}}`) },
+		"other tag":             func(c *provenance.Cacheable) { c.Inputs = object(t, `{"d":{"url":"s3://a","etag":"y","size":3}}`) },
+		"other size":            func(c *provenance.Cacheable) { c.Inputs = object(t, `{"d":{"url":"s3://a","etag":"x","size":4}}`) },
+		"same tag, other place": func(c *provenance.Cacheable) { c.Inputs = object(t, `{"d":{"url":"s3://b","etag":"x","size":3}}`) },
+	} {
+		c := fresh()
+		change(&c)
+		key, refused := provenance.Key(c)
+		if was, ok := seen[key]; ok || refused != "" {
+			t.Errorf("%s: the key of %s (%s)", name, was, refused)
+		}
+		seen[key] = name
+	}
+	for name, change := range map[string]func(*provenance.Cacheable){
 		"program":      func(c *provenance.Cacheable) { c.Python = false },
 		"unknown code": func(c *provenance.Cacheable) { delete(c.Record, "code") },
 		"outside":      func(c *provenance.Cacheable) { c.Record["code_outside"] = []any{"spec.pythonpath"} },
@@ -211,8 +231,9 @@ func TestKey(t *testing.T) {
 		"secret source": func(c *provenance.Cacheable) {
 			document.Set(c.Run, []any{document.Object{"kind": "env"}}, "spec", "secret_sources")
 		},
-		"iterative":    func(c *provenance.Cacheable) { document.Set(c.Run, []any{1}, "spec", "hyperparams", "x") },
-		"remote input": func(c *provenance.Cacheable) { c.Inputs = object(t, `{"d":{"url":"s3://a"}}`) },
+		"iterative":            func(c *provenance.Cacheable) { document.Set(c.Run, []any{1}, "spec", "hyperparams", "x") },
+		"a tag without a size": func(c *provenance.Cacheable) { c.Inputs = object(t, `{"d":{"url":"s3://a","etag":"x"}}`) },
+		"remote input":         func(c *provenance.Cacheable) { c.Inputs = object(t, `{"d":{"url":"s3://a"}}`) },
 	} {
 		c := fresh()
 		change(&c)
@@ -227,6 +248,15 @@ func TestKeepable(t *testing.T) {
 	const good = `{"status":{"state":"completed","provenance":{"cache":{"key":"k","inputs":{"d":"sha256:1"}},"inputs":{"d":{"digest":"sha256:1"}}}}}`
 	if key := provenance.Keepable(object(t, good)); key != "k" {
 		t.Errorf("key %q", key)
+	}
+	const tagged = `{"status":{"state":"completed","provenance":{"cache":{"key":"k","inputs":{"d":"t"},"began":{"d":"t"}},"inputs":{"d":{"url":"s3://a"}}}}}`
+	if key := provenance.Keepable(object(t, tagged)); key != "k" {
+		t.Errorf("key %q of an input that is known by a tag", key)
+	}
+	changed := object(t, tagged)
+	document.SetPath(changed, "status.provenance.cache.began.d", "u")
+	if key := provenance.Keepable(changed); key != "" {
+		t.Error("a run whose input changed while it began is kept")
 	}
 	for path, value := range map[string]any{
 		"status.state": "error", "status.provenance.inputs.d.digest": "sha256:2", "status.provenance.inputs": nil,

@@ -22,7 +22,7 @@ const OriginLabel = "millrace/rerun-of"
 // kept are the fields of spec that a repetition takes over.
 var kept = []string{
 	"handler", "parameters", "inputs", "input_path", "returns", "outputs", "secret_sources", "data_stores", "state_thresholds",
-	"retry", "verbose", "seed", "hyperparams", "hyper_param_options", "param_file", "selector", "strategy",
+	"retry", "verbose", "seed", "hyperparams", "hyper_param_options", "param_file", "selector", "strategy", "custom_packagers",
 }
 
 // Repeat returns the task that repeats original, under a new uid, and the function

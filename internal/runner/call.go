@@ -13,22 +13,13 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/spool"
+	"github.com/millrace/millrace/internal/template"
 	"github.com/millrace/millrace/internal/worker"
 )
 
 // call loads the code into the worker and makes the one call of the run.
 func (r *runner) call(ctx context.Context, w *worker.Worker) spool.Outcome {
-	load := worker.Load{
-		Mode: worker.ModeHandler, File: r.file(), Handler: r.launch.Handler, Workdir: r.workdir(),
-		PythonPath: r.launch.Path, Env: variables(r.environment()), Run: r.launch.Run,
-	}
-	if r.launch.Mode == spool.ModeMain {
-		load.Mode, load.Argv = worker.ModeMain, r.argv()
-	}
-	if r.launch.Folder != "" {
-		load.Path = []string{r.launch.Folder}
-	}
-	if _, err := w.Load(ctx, load); err != nil {
+	if _, err := w.Load(ctx, r.load(r.launch.Run)); err != nil {
 		return r.ended(ctx, w.Process, worker.Answer{}, err)
 	}
 	answer, err := w.Call(ctx, worker.Call{}, func(event worker.Event) error {
@@ -42,6 +33,7 @@ func (r *runner) call(ctx context.Context, w *worker.Worker) spool.Outcome {
 		}
 		return r.write(event.Type, body)
 	})
+	r.learn(w)
 	if err == nil { // no more calls: it has its grace period for exit handlers and threads
 		draining, cancel := context.WithTimeout(ctx, r.launch.Grace)
 		defer cancel()
@@ -50,6 +42,32 @@ func (r *runner) call(ctx context.Context, w *worker.Worker) spool.Outcome {
 		}
 	}
 	return r.ended(ctx, w.Process, answer, err)
+}
+
+// learn notes what the code imports, for the template of later runs.
+func (r *runner) learn(w *worker.Worker) {
+	modules, ok := w.Modules()
+	if !ok || r.launch.Imports == "" {
+		return
+	}
+	if err := template.Learn(r.launch.Imports, modules); err != nil {
+		r.Logger.Info("what the code imports is not noted", "execution", r.launch.Execution, "reason", err)
+	}
+}
+
+// load says what code a worker loads, for calls that belong to doc.
+func (r *runner) load(doc document.Object) worker.Load {
+	load := worker.Load{
+		Mode: worker.ModeHandler, File: r.file(), Handler: r.launch.Handler, Workdir: r.workdir(),
+		PythonPath: r.launch.Path, Env: variables(r.environment()), Run: doc, Report: r.launch.Imports != "",
+	}
+	if r.launch.Mode == spool.ModeMain {
+		load.Mode, load.Argv = worker.ModeMain, r.argv()
+	}
+	if r.launch.Folder != "" {
+		load.Path = []string{r.launch.Folder}
+	}
+	return load
 }
 
 func variables(environ []string) map[string]string {
@@ -111,15 +129,8 @@ func (r *runner) ended(ctx context.Context, process *worker.Process, answer work
 	}
 	var failure *worker.Failure
 	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errLogFull):
-		return fail("log", "the run was ended: its log grew over the limit of %d bytes", r.launch.LogLimit)
-	case errors.Is(cause, errTimeout):
-		outcome.State = string(run.Aborted)
-		return fail("timeout", "the run was aborted: it executed for longer than %s; raise spec.state_thresholds.executing to allow more", r.launch.Timeout)
-	case cause != nil && (err != nil || answer.State != run.Completed):
-		outcome.State = string(run.Aborted)
-		outcome.Reason = "stopped"
-		return outcome
+	case errors.Is(cause, errLogFull), errors.Is(cause, errTimeout), cause != nil && (err != nil || answer.State != run.Completed):
+		return r.cut(cause, outcome)
 	case answer.State == run.Completed:
 		return spool.Outcome{State: string(run.Completed)}
 	case answer.Failure != nil:
@@ -141,6 +152,21 @@ func (r *runner) ended(ctx context.Context, process *worker.Process, answer work
 		return fail("exit", "the process %s before the handler returned", died.Exit)
 	}
 	return fail("worker", "%v", err)
+}
+
+// cut is the outcome of an execution that was ended from outside.
+func (r *runner) cut(cause error, outcome spool.Outcome) spool.Outcome {
+	switch {
+	case errors.Is(cause, errLogFull):
+		outcome.Reason, outcome.Error = "log", fmt.Sprintf("the run was ended: its log grew over the limit of %d bytes", r.launch.LogLimit)
+		return outcome
+	case errors.Is(cause, errTimeout):
+		outcome.Reason, outcome.Error = "timeout", fmt.Sprintf("the run was aborted: it executed for longer than %s; raise spec.state_thresholds.executing to allow more", r.launch.Timeout)
+	default:
+		outcome.Reason = "stopped"
+	}
+	outcome.State = string(run.Aborted)
+	return outcome
 }
 
 // lastLine quotes the end of the log of a failed program, which usually says why.

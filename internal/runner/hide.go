@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/spool"
@@ -14,11 +13,7 @@ import (
 
 // Masker masks the secrets of an execution; nil when it has none.
 func Masker(launch spool.Launch) *secret.Masker {
-	values := make([]string, len(launch.Secrets))
-	for i, entry := range launch.Secrets {
-		_, values[i], _ = strings.Cut(entry, "=")
-	}
-	return secret.NewMasker(values)
+	return secret.NewMasker(launch.Values())
 }
 
 // Hide masks the secrets of an execution that is over in its log, and takes them
@@ -29,7 +24,7 @@ func Masker(launch spool.Launch) *secret.Masker {
 // one or the other; it has the same number of bytes, so that positions stay valid.
 func Hide(dir spool.Dir) error {
 	launch, err := dir.Launch()
-	if err != nil || len(launch.Secrets) == 0 {
+	if err != nil || len(launch.Values()) == 0 {
 		return nil //nolint:nilerr // without a launch nothing was ever executed here
 	}
 	if masker := Masker(launch); masker != nil {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/digest"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/provenance"
@@ -32,13 +35,20 @@ func (r *runner) machine(host string) document.Object {
 // it does nothing for an execution without any.
 func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 	var reading sync.WaitGroup
-	inputs := document.Object{}
+	inputs, began := document.Object{}, document.Object(nil)
+	cache := r.cache()
+	if cache != nil {
+		began = document.Object{}
+	}
 	if given := document.Map(r.launch.Run, "spec", "inputs"); len(given) > 0 && r.launch.Provenance != nil {
 		reading.Go(func() {
 			for _, key := range slices.Sorted(maps.Keys(given)) {
 				url, _ := given[key].(string)
 				name, entry := Input(ctx, r.launch.Run, r.workdir(), key, url)
 				inputs[name] = entry
+				if began != nil { // remote inputs are asked for only where a key depends on them
+					began[name] = provenance.Identity(r.remote(ctx, entry, url))
+				}
 			}
 		})
 	}
@@ -50,6 +60,10 @@ func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 		}
 		if outputs := r.nameOutputs(ctx); len(outputs) > 0 {
 			record["outputs"] = outputs
+		}
+		if len(began) > 0 {
+			cache["began"] = began
+			record["cache"] = cache
 		}
 		if len(record) == 0 {
 			return
@@ -82,6 +96,55 @@ func Input(ctx context.Context, run document.Object, workdir, key, url string) (
 	}
 	return name, entry
 }
+
+// cache is what was recorded of the run's key, nil when it has none.
+func (r *runner) cache() document.Object {
+	record, err := document.DecodeObject(r.launch.Provenance)
+	if err != nil || document.String(record, "cache", "key") == "" {
+		return nil
+	}
+	return document.Map(record, "cache")
+}
+
+// remote describes an input that is not on this machine.
+func (r *runner) remote(ctx context.Context, entry document.Object, url string) document.Object {
+	if document.String(entry, "digest") != "" || strings.HasPrefix(url, "file://") || !strings.Contains(url, "://") {
+		return entry
+	}
+	return Remote(ctx, r.stores(append(os.Environ(), r.environment()...)), url)
+}
+
+// Remote describes the content behind a URL without reading it: its digest or its
+// tag, and its size, as far as its store tells. The content of an artifact on this
+// machine is read.
+func Remote(ctx context.Context, stores *datastore.Stores, url string) document.Object {
+	ctx, cancel := context.WithTimeout(ctx, remoteTime)
+	defer cancel()
+	entry := document.Object{"url": url}
+	if target, err := stores.Resolve(ctx, url); err == nil {
+		if path, local := provenance.LocalPath("", "", target); local {
+			if sum, size, err := digest.Path(ctx, path, digestLimit); err == nil {
+				entry["digest"], entry["size"] = sum, size
+			}
+			return entry
+		}
+	}
+	info, err := stores.Stat(ctx, url)
+	if err != nil || info.Dir || info.Size < 0 {
+		return entry
+	}
+	entry["size"] = info.Size
+	if info.Digest != "" {
+		entry["digest"] = info.Digest
+	}
+	if info.ETag != "" {
+		entry["etag"] = info.ETag
+	}
+	return entry
+}
+
+// remoteTime is how long a store may take to describe one input.
+const remoteTime = 20 * time.Second
 
 // reason is why there is no digest, without the path, which stands beside it.
 func reason(err error) string {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/internal/code"
@@ -77,10 +78,10 @@ func RunHeld(ctx context.Context, dir spool.Dir, options Options) (spool.Outcome
 		return spool.Outcome{}, err
 	}
 	defer journal.Close()
-	r := &runner{Options: options, dir: dir, launch: launch, journal: journal, masker: Masker(launch)}
+	r := &runner{Options: options, dir: dir, launch: launch, journal: journal}
 	outcome := r.execute(ctx)
 	outcome.Error = r.masker.String(outcome.Error)
-	if len(launch.Secrets) > 0 {
+	if len(r.launch.Values()) > 0 {
 		if err := Hide(dir); err != nil { // whoever settles the execution tries again
 			r.Logger.Error("hide secrets", "execution", launch.Execution, "error", err)
 		}
@@ -103,9 +104,11 @@ type runner struct {
 	launch  spool.Launch
 	journal *spool.Journal
 	group   *limits.Group
+	forked  atomic.Bool // a worker is a template's child
 	masker  *secret.Masker
 	outputs []output             // artifacts whose content nobody has named yet
 	data    *datachannel.Channel // nil until it is open
+	order   []string             // of the parameters of an iterative task
 }
 
 func (r *runner) write(t string, body document.Object) error {
@@ -122,6 +125,9 @@ func (r *runner) write(t string, body document.Object) error {
 func (r *runner) execute(ctx context.Context) spool.Outcome {
 	if err := r.unpack(); err != nil {
 		return failed("code", err)
+	}
+	if err := r.conceal(); err != nil {
+		return failed("start", err)
 	}
 	output := r.Output
 	if output == nil {
@@ -171,8 +177,11 @@ func (r *runner) execute(ctx context.Context) spool.Outcome {
 	}
 	finish := r.observeInputs(watched)
 	defer finish()
-	if call == nil {
+	switch {
+	case call == nil:
 		return r.command(watched, process)
+	case r.launch.Search != nil:
+		return r.iterations(watched, call, output)
 	}
 	return r.call(watched, call)
 }
@@ -198,7 +207,10 @@ func (r *runner) sweep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	err := errors.Join(r.group.Kill(ctx), r.group.Close())
-	if r.group == nil {
+	switch {
+	case r.group == nil && r.forked.Load(): // what it leaves is adopted by nobody
+		_, err = limits.KillTagged(ctx, ExecutionVariable, r.launch.Execution)
+	case r.group == nil:
 		err = limits.KillAdopted(ctx, ExecutionVariable, r.launch.Execution)
 	}
 	if err != nil {
@@ -264,20 +276,35 @@ func (r *runner) start(ctx context.Context, output *os.File) (*worker.Process, *
 		return process, nil, err
 	}
 	w := r.Worker
-	if w == nil {
-		var err error
-		w, err = worker.Start(ctx, worker.Spec{
-			Interpreter: r.launch.Python, RuntimeDir: r.launch.Runtime, Env: append(os.Environ(), r.interpreterEnvironment()...),
-			Stdout: output, Stderr: output, Logger: r.Logger,
-		})
-		if err != nil {
-			return nil, nil, err
+	if w != nil {
+		if err := r.group.Add(w.PID()); err != nil {
+			return nil, nil, errors.Join(err, w.Kill())
 		}
+		return w.Process, w, nil
 	}
-	if err := r.group.Add(w.PID()); err != nil {
-		return nil, nil, errors.Join(err, w.Kill())
+	w, err := r.worker(ctx, output)
+	if err != nil {
+		return nil, nil, err
 	}
 	return w.Process, w, nil
+}
+
+// worker starts a worker within the limits of the execution.
+func (r *runner) worker(ctx context.Context, output *os.File) (*worker.Worker, error) {
+	w, err := worker.Start(ctx, worker.Spec{
+		Interpreter: r.launch.Python, RuntimeDir: r.launch.Runtime, Env: append(os.Environ(), r.interpreterEnvironment()...),
+		Stdout: output, Stderr: output, Template: r.launch.Template, Logger: r.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if w.Forked() {
+		r.forked.Store(true)
+	}
+	if err := r.group.Add(w.PID()); err != nil {
+		return nil, errors.Join(err, w.Kill())
+	}
+	return w, nil
 }
 
 // interpreterEnvironment is what has to be set before an interpreter starts.

@@ -2,6 +2,7 @@ package secret
 
 import (
 	"io"
+	"math"
 )
 
 // Stream masks a text that comes in pieces.
@@ -57,6 +58,14 @@ func (m *Masker) Reader(text io.ReaderAt, size, offset, n int64) io.Reader {
 	margin := int64(m.Longest())
 	from, to := max(offset-margin, 0), min(offset+n+margin, size)
 	return &maskedReader{masker: m, source: io.NewSectionReader(text, from, to-from), skip: offset - from, left: n}
+}
+
+// Whole returns a text that comes to an end, masked.
+func (m *Masker) Whole(text io.Reader) io.Reader {
+	if m == nil {
+		return text
+	}
+	return &maskedReader{masker: m, source: text, left: math.MaxInt64}
 }
 
 // maskedReader reads source through a masker, without its first skip bytes.

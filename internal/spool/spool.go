@@ -17,8 +17,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,7 +62,10 @@ type Launch struct {
 	Env        []string `json:"env,omitempty"` // KEY=VALUE on top of the runner's own environment
 	// Secrets are variables like Env whose values are masked wherever they would be
 	// read. They are gone from the file once the execution is over (Forget).
-	Secrets  []string        `json:"secrets,omitempty"`
+	Secrets []string `json:"secrets,omitempty"`
+	// Hidden are values that the code gets in another way, and that are masked like
+	// those of Secrets and forgotten with them.
+	Hidden   []string        `json:"hidden,omitempty"`
 	Path     []string        `json:"path,omitempty"` // appended to sys.path
 	Workdir  string          `json:"workdir,omitempty"`
 	Run      document.Object `json:"-"` // the run document at launch; in run.json, where NaN can be written
@@ -70,9 +76,17 @@ type Launch struct {
 	Timeout  time.Duration   `json:"timeout"`   // of the execution; 0: none
 	// Provenance is what the run's status.provenance begins with.
 	Provenance json.RawMessage `json:"provenance,omitempty"`
+	// Template is the socket of a template to fork the worker from, "" for none. One
+	// that has gone meanwhile costs nothing.
+	Template string `json:"template,omitempty"`
+	// Imports is the file for what the code imports, to be written by the runner; ""
+	// when that is known.
+	Imports string `json:"imports,omitempty"`
 	// Standalone says that no server follows this execution: whoever runs it brings
 	// its end into the store.
 	Standalone bool `json:"standalone,omitempty"`
+	// Search makes it many calls: the iterations of a task. nil is one call.
+	Search *Search `json:"search,omitempty"`
 }
 
 // Limits are the resources an execution may use; 0 means no limit.
@@ -177,15 +191,12 @@ func (d Dir) Work() string { return d.file("work") }
 
 // Launch reads what to run.
 func (d Dir) Launch() (Launch, error) {
-	var launch Launch
-	raw, err := os.ReadFile(d.file("launch.json"))
+	launch, err := d.settings()
 	if err != nil {
-		return launch, fmt.Errorf("read launch: %w", err)
+		return launch, err
 	}
-	if err := json.Unmarshal(raw, &launch); err != nil {
-		return launch, fmt.Errorf("read launch of %s: %w", d.Path, err)
-	}
-	if raw, err = os.ReadFile(d.file("run.json")); err != nil {
+	raw, err := os.ReadFile(d.file("run.json"))
+	if err != nil {
 		return launch, fmt.Errorf("read launch: %w", err)
 	}
 	if launch.Run, err = document.DecodeObject(raw); err != nil {
@@ -194,26 +205,72 @@ func (d Dir) Launch() (Launch, error) {
 	return launch, nil
 }
 
-// Forget takes the secrets out of the launch, for good.
-func (d Dir) Forget() error {
-	raw, err := os.ReadFile(d.file("launch.json"))
+// Values are those that are masked: of Secrets, and Hidden.
+func (l Launch) Values() []string {
+	values := make([]string, 0, len(l.Secrets)+len(l.Hidden))
+	for _, entry := range l.Secrets {
+		_, value, _ := strings.Cut(entry, "=")
+		values = append(values, value)
+	}
+	return append(values, l.Hidden...)
+}
+
+// Values are those of the launch, nil when there is none.
+func (d Dir) Values() []string {
+	launch, err := d.settings()
 	if err != nil {
-		return fmt.Errorf("forget secrets: %w", err)
-	}
-	var launch Launch
-	if err := json.Unmarshal(raw, &launch); err != nil {
-		return fmt.Errorf("forget secrets of %s: %w", d.Path, err)
-	}
-	if len(launch.Secrets) == 0 {
 		return nil
 	}
-	launch.Secrets = nil
-	if raw, err = json.Marshal(launch); err != nil {
-		return fmt.Errorf("forget secrets: %w", err)
+	return launch.Values()
+}
+
+// Conceal adds values to those that are masked.
+func (d Dir) Conceal(values []string) error {
+	return d.rewrite(func(launch *Launch) bool {
+		before := len(launch.Hidden)
+		for _, value := range values {
+			if value != "" && !slices.Contains(launch.Values(), value) {
+				launch.Hidden = append(launch.Hidden, value)
+			}
+		}
+		return len(launch.Hidden) > before
+	})
+}
+
+// Forget takes the secrets out of the launch, for good.
+func (d Dir) Forget() error {
+	return d.rewrite(func(launch *Launch) bool {
+		had := len(launch.Secrets)+len(launch.Hidden) > 0
+		launch.Secrets, launch.Hidden = nil, nil
+		return had
+	})
+}
+
+// settings is the launch without its run.
+func (d Dir) settings() (launch Launch, err error) {
+	raw, err := os.ReadFile(d.file("launch.json"))
+	if err != nil {
+		return launch, fmt.Errorf("read launch: %w", err)
+	}
+	if err := json.Unmarshal(raw, &launch); err != nil {
+		return launch, fmt.Errorf("read launch of %s: %w", d.Path, err)
+	}
+	return launch, nil
+}
+
+// rewrite replaces the launch by what change makes of it, if that says so.
+func (d Dir) rewrite(change func(launch *Launch) bool) error {
+	launch, err := d.settings()
+	if err != nil || !change(&launch) {
+		return err
+	}
+	raw, err := json.Marshal(launch)
+	if err != nil {
+		return fmt.Errorf("write launch: %w", err)
 	}
 	temp := d.file(".launch.json")
 	if err := os.WriteFile(temp, raw, 0o600); err != nil {
-		return fmt.Errorf("forget secrets: %w", err)
+		return fmt.Errorf("write launch: %w", err)
 	}
 	return os.Rename(temp, d.file("launch.json"))
 }
@@ -290,12 +347,25 @@ func (d Dir) OpenJournal() (*Journal, error) {
 // Append writes one record of type t as one line in one write; "t" and "time"
 // are added to body, which may be nil.
 func (j *Journal) Append(t string, body document.Object) error {
-	record := document.Object{"t": t, "time": time.Now()}
-	for key, value := range body {
-		record[key] = value
+	j.Add(t, body)
+	return j.Flush()
+}
+
+// Add is Append without the write, which Flush makes for all that was added.
+func (j *Journal) Add(t string, body document.Object) {
+	record := maps.Clone(body)
+	if record == nil {
+		record = document.Object{}
 	}
-	j.buf = append(document.Append(j.buf[:0], record), '\n')
-	if _, err := j.file.Write(j.buf); err != nil {
+	record["t"], record["time"] = t, time.Now()
+	j.buf = append(document.Append(j.buf, record), '\n')
+}
+
+// Flush writes what was added, in one write.
+func (j *Journal) Flush() error {
+	_, err := j.file.Write(j.buf)
+	j.buf = j.buf[:0]
+	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil
@@ -316,7 +386,7 @@ type Record struct {
 }
 
 // maxRead bounds what one ReadJournal call takes into memory.
-const maxRead = 8 << 20
+const maxRead = 1 << 20
 
 // ReadJournal returns the complete records from byte offset on and the offset
 // behind the last of them. A line without its end is left for the next call: it

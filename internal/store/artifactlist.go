@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"slices"
 
 	"github.com/millrace/millrace/internal/artifact"
@@ -91,7 +90,7 @@ func (v view) artifact(ctx context.Context, filter ArtifactFilter) (document.Obj
 
 // tagJoin joins the tags when a filter selects by one.
 func tagJoin(filter ArtifactFilter) string {
-	if filter.Tag == "" || filter.Tag == "*" {
+	if !filter.tagged() {
 		return ""
 	}
 	return ` JOIN artifact_tags t ON t.artifact_id = a.id`
@@ -109,8 +108,14 @@ func artifactConditions(d *dialect, f ArtifactFilter) (conditions, error) {
 		c.add("a.project = ?", f.Project)
 	}
 	c.name("a.key", f.Name)
-	if f.Tag != "" && f.Tag != "*" {
+	if f.tagged() {
 		c.add("t.tag = ?", f.Tag)
+		if f.Project != "*" {
+			c.add("t.project = ?", f.Project)
+		}
+		if !f.Name.Contains {
+			c.name("t.key", f.Name)
+		}
 	}
 	c.in("a.kind", f.Kinds)
 	switch f.Category {
@@ -143,63 +148,36 @@ func artifactConditions(d *dialect, f ArtifactFilter) (conditions, error) {
 	return c, nil
 }
 
-// ArtifactList returns one element for each artifact and tag that match, newest
-// first; metadata.tag is null for an artifact without tags. more says whether a
-// page follows.
-func (s *Store) ArtifactList(ctx context.Context, filter ArtifactFilter) ([]document.Object, bool, error) {
-	return s.read.artifactList(ctx, filter)
-}
-
-func (v view) artifactList(ctx context.Context, filter ArtifactFilter) (items []document.Object, more bool, err error) {
-	c, err := artifactConditions(v.dialect, filter)
-	if err != nil {
-		return nil, false, err
-	}
-	limit, args := window(filter.Page, filter.Limit)
-	err = v.each(ctx, func(rows *sql.Rows) error {
-		var (
-			text sql.RawBytes
-			tag  sql.NullString
-		)
-		if err := rows.Scan(&text, &tag); err != nil {
-			return err
-		}
-		doc, err := decode(text)
-		if err != nil {
-			return err
-		}
-		document.Set(doc, nil, "metadata", "tag")
-		if tag.Valid {
-			document.Set(doc, tag.String, "metadata", "tag")
-		}
-		items = append(items, doc)
-		return nil
-	}, `SELECT a.doc, t.tag FROM artifacts a LEFT JOIN artifact_tags t ON t.artifact_id = a.id`+c.where()+` ORDER BY a.updated DESC, a.id DESC, t.tag`+limit, append(c.args, args...)...)
-	items, more = cut(items, filter.Page)
-	return items, more, wrap(err, "list artifacts")
-}
-
 // ArtifactsOfRun returns what a run produced, one element for each tag: for a run
 // the artifacts that are the best of their iterations, for an iteration its own.
 // The artifacts of a step of a workflow belong to the workflow; they are found by
 // the addresses in the run. A run that does not exist has none.
 func (s *Store) ArtifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error) {
-	row, err := s.read.run(ctx, key, "")
+	return s.read.artifactsOfRun(ctx, key)
+}
+
+// ArtifactsOfRun is Store.ArtifactsOfRun in a transaction.
+func (tx *Tx) ArtifactsOfRun(_ context.Context, key run.Key) ([]document.Object, error) {
+	return tx.artifactsOfRun(tx.ctx, key)
+}
+
+func (v view) artifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error) {
+	row, err := v.run(ctx, key, "")
 	if err != nil || row.doc == nil {
 		return nil, err
 	}
 	if document.String(row.doc, "metadata", "labels", "workflow") != "" {
-		return s.artifactsByURI(ctx, key.Project, document.Strings(row.doc, "status", "artifact_uris"))
+		return v.artifactsByURI(ctx, key.Project, document.Strings(row.doc, "status", "artifact_uris"))
 	}
 	filter := ArtifactFilter{Project: key.Project, Tree: key.UID, BestOnly: true}
 	if key.Iter > 0 {
 		filter.BestOnly, filter.Iter = false, &key.Iter
 	}
-	list, _, err := s.read.artifactList(ctx, filter)
+	list, _, err := v.artifactList(ctx, filter)
 	return list, err
 }
 
-func (s *Store) artifactsByURI(ctx context.Context, project string, uris map[string]string) ([]document.Object, error) {
+func (v view) artifactsByURI(ctx context.Context, project string, uris map[string]string) ([]document.Object, error) {
 	var out []document.Object
 	for _, text := range uris {
 		uri, err := artifact.ParseURI(text)
@@ -213,7 +191,7 @@ func (s *Store) artifactsByURI(ctx context.Context, project string, uris map[str
 		if uri.HasIter {
 			filter.Iter = &uri.Iter
 		}
-		list, _, err := s.read.artifactList(ctx, filter)
+		list, _, err := v.artifactList(ctx, filter)
 		if err != nil {
 			return nil, err
 		}

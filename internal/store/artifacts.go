@@ -77,8 +77,14 @@ func (tx *Tx) ArtifactPut(_ context.Context, put ArtifactPut) (document.Object, 
 		id, err = tx.insert(`INSERT INTO artifacts (project, key, uid, kind, tree, iter, best, producer_uri, labels, created, updated, target, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			put.Project, put.Key, at.UID, kind, at.Tree, at.Iter, flag(at.Iter == 0), producer, labels, tx.now.UnixMicro(), tx.now.UnixMicro(), document.String(doc, "spec", "target_path"), encode(doc))
 	}
+	if err == nil && found {
+		_, err = tx.exec(`UPDATE artifact_tags SET updated = ? WHERE artifact_id = ?`, tx.now.UnixMicro(), id)
+	}
 	if err != nil {
 		return nil, wrap(err, "store artifact %s/%s", put.Project, put.Key)
+	}
+	if err := tx.artifactLabels(put.Project, id, found, document.Strings(doc, "metadata", "labels")); err != nil {
+		return nil, err
 	}
 	for _, t := range tags {
 		if err := tx.artifactTag(artifactRow{id: id, key: put.Key, tree: at.Tree, iter: at.Iter}, put.Project, t); err != nil {
@@ -160,7 +166,7 @@ func (tx *Tx) artifactTag(row artifactRow, project, tag string) error {
 			return wrap(err, "tag artifact %s/%s", project, clip(row.key))
 		}
 	}
-	_, err = tx.exec(`INSERT INTO artifact_tags (project, key, tag, artifact_id) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING`, project, row.key, tag, row.id)
+	_, err = tx.exec(`INSERT INTO artifact_tags (project, key, tag, artifact_id, updated) SELECT project, key, ?, id, updated FROM artifacts WHERE id = ? ON CONFLICT DO NOTHING`, tag, row.id)
 	return wrap(err, "tag artifact %s/%s", project, clip(row.key))
 }
 

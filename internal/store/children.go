@@ -63,6 +63,71 @@ func (tx *Tx) RunChildren(_ context.Context, key run.Key, changes []ChildChange)
 	return tx.insertChildren(key, fresh)
 }
 
+// RunChildrenDrop deletes the iterations of the run that key names which are in a
+// state and of which drop says so.
+func (tx *Tx) RunChildrenDrop(_ context.Context, key run.Key, state run.State, drop func(document.Object) bool) error {
+	if err := tx.holdProject(key.Project, shared); err != nil {
+		return err
+	}
+	var rows []runRow
+	err := tx.each(tx.ctx, func(r *sql.Rows) error {
+		row, err := scanRun(r)
+		if err == nil && drop(row.doc) {
+			rows = append(rows, row)
+		}
+		return err
+	}, runColumns+` WHERE project = ? AND uid = ? AND iter > 0 AND state = ?`+tx.dialect.lock, key.Project, key.UID, string(state))
+	if err != nil {
+		return wrap(err, "read iterations of run %s", clip(key.String()))
+	}
+	for _, row := range rows {
+		for label, value := range row.labels() {
+			if err := tx.runUnlabel(key.Project, row, label, value); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id = ?`, row.id); err != nil {
+			return wrap(err, "delete an iteration of run %s", clip(key.String()))
+		}
+		if _, err := tx.exec(`DELETE FROM runs WHERE id = ?`, row.id); err != nil {
+			return wrap(err, "delete an iteration of run %s", clip(key.String()))
+		}
+	}
+	return nil
+}
+
+// RunChildrenEach calls yield for the iterations of the run that key names, by
+// their numbers. An error of yield ends it and is returned.
+func (s *Store) RunChildrenEach(ctx context.Context, key run.Key, yield func(iter int, doc document.Object) error) error {
+	return s.read.each(ctx, func(rows *sql.Rows) error {
+		row, err := scanRun(rows)
+		if err != nil {
+			return wrap(err, "read iterations of run %s", clip(key.String()))
+		}
+		return yield(row.iter, row.doc)
+	}, runColumns+` WHERE project = ? AND uid = ? AND iter > 0 ORDER BY iter`, key.Project, key.UID)
+}
+
+// RunReopen is RunMutate for a run that is over and goes on: its state, and what
+// explains it, may be changed.
+func (tx *Tx) RunReopen(_ context.Context, key run.Key, change func(document.Object)) (document.Object, error) {
+	old, err := tx.runForUpdate(key)
+	if err != nil {
+		return nil, err
+	}
+	if old.doc == nil {
+		return nil, runMissing(key)
+	}
+	doc := document.Clone(old.doc)
+	change(doc)
+	open := document.Clone(old.doc)
+	delete(document.Map(open, "status"), "state")
+	if err := run.Settle(open, doc, tx.now); err != nil {
+		return nil, err
+	}
+	return doc, tx.runWrite(key, old, doc)
+}
+
 // children reads those of the iterations that are there.
 func (tx *Tx) children(key run.Key, changes []ChildChange) (map[int]runRow, error) {
 	stored := map[int]runRow{}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"strings"
@@ -78,6 +79,9 @@ func (tx *Tx) FunctionPut(_ context.Context, put FunctionPut) (string, error) {
 		labelText(document.Strings(doc, "metadata", "labels")), tx.now.UnixMicro(), encode(doc))
 	if err != nil {
 		return "", wrap(err, "store function %s/%s", put.Project, clip(put.Name))
+	}
+	if put.Versioned && put.Untagged {
+		return hash, nil
 	}
 	_, err = tx.exec(`INSERT INTO function_tags (project, name, tag, function_id) VALUES (?, ?, ?, ?)
 		ON CONFLICT (project, name, tag) DO UPDATE SET function_id = excluded.function_id`, put.Project, put.Name, tag, id)
@@ -182,6 +186,34 @@ func (s *Store) FunctionList(ctx context.Context, filter FunctionFilter) (items 
 	}, `SELECT f.doc, t.tag FROM functions f LEFT JOIN function_tags t ON t.function_id = f.id`+c.where()+` ORDER BY f.id, t.tag`+limit, append(c.args, args...)...)
 	items, more = cut(items, filter.Page)
 	return items, more, wrap(err, "list functions")
+}
+
+// BundlesNamed returns the names of all bundles of code that a stored function, or a
+// project, refers to.
+func (s *Store) BundlesNamed(ctx context.Context) (map[string]bool, error) {
+	named := map[string]bool{}
+	look := func(rows *sql.Rows) error {
+		var text sql.RawBytes
+		if err := rows.Scan(&text); err != nil {
+			return err
+		}
+		for {
+			_, rest, found := bytes.Cut(text, []byte(function.SchemeBundle))
+			if !found {
+				return nil
+			}
+			end := bytes.IndexByte(rest, '"')
+			named[string(rest[:max(end, 0)])] = true
+			text = rest
+		}
+	}
+	for _, table := range []string{"functions", "projects"} {
+		err := s.read.each(ctx, look, `SELECT doc FROM `+table+` WHERE CAST(doc AS TEXT) LIKE ?`, "%"+function.SchemeBundle+"%")
+		if err != nil {
+			return nil, wrap(err, "list bundles of code")
+		}
+	}
+	return named, nil
 }
 
 // FunctionDelete deletes every version, slot and tag of a function; a function

@@ -205,8 +205,13 @@ func (tx *Tx) ProjectDelete(_ context.Context, name string) error {
 	if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id IN (SELECT id FROM runs WHERE project = ?)`, name); err != nil {
 		return wrap(err, "delete what runs of project %s used", clip(name))
 	}
+	latest := "run_latest"
+	if tx.dialect.postgres {
+		latest = "run_names"
+	}
 	for _, table := range []string{
-		"artifact_tags", "artifacts", "run_labels", "runs", "executions", "cache", "function_tags", "functions", "tasks", "secrets",
+		"artifact_labels", "artifact_tags", "artifacts", "run_labels", latest, "runs", "executions", "cache", "function_tags", "functions", "tasks", "secrets",
+		"deployment_revisions", "deployments", "api_gateways",
 	} {
 		if name == "" {
 			break // the project of global tasks is not a project

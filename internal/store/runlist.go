@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"strings"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
@@ -13,8 +12,7 @@ import (
 //
 //   - by start time, within a project, a name or one state: an index in that order;
 //   - with labels: run_labels, which is in that order for each key and value;
-//   - the latest of each name: names are found by jumping from one to the next,
-//     and for each the first rows of an index.
+//   - the latest of each name: see latest.go.
 //
 // Other filters (a substring, an end time) are checked row by row along the order
 // of the best of these indices. Statistics are not kept, so that a plan does not
@@ -174,9 +172,12 @@ func (v view) runPartitions(ctx context.Context, f RunFilter) (string, []any, er
 	if p.Ascending {
 		direction = "ASC"
 	}
-	inner, args, err := v.latestOfNames(ctx, f, p, sort)
-	if err != nil {
-		return "", nil, err
+	inner, args := v.latestByTable(f, p)
+	if inner == "" {
+		var err error
+		if inner, args, err = v.latestOfNames(ctx, f, p, sort); err != nil {
+			return "", nil, err
+		}
 	}
 	if inner == "" {
 		by := "r.name"
@@ -212,63 +213,4 @@ func byThen(alias, column, direction string) string {
 		order += ", " + alias + ".start_time " + direction
 	}
 	return order + ", " + alias + ".id " + direction
-}
-
-// latestOfNames is the query for the first rows of each name, found by jumping
-// from name to name; "" when that is not possible or there are too many names.
-func (v view) latestOfNames(ctx context.Context, f RunFilter, p RunPartition, sort string) (string, []any, error) {
-	if f.Project == "" || f.WithChildren || p.Ascending || len(f.UIDs) > 0 {
-		return "", nil, nil
-	}
-	const names = `WITH RECURSIVE names(name) AS (
-		SELECT * FROM (SELECT a.name FROM runs a WHERE a.project = ? AND a.iter = 0 ORDER BY a.name LIMIT 1) first
-		UNION ALL
-		SELECT (SELECT n.name FROM runs n WHERE n.project = ? AND n.iter = 0 AND n.name > names.name ORDER BY n.name LIMIT 1) FROM names WHERE names.name IS NOT NULL
-	) `
-	var n int
-	if _, err := v.row(ctx, []any{&n}, names+`SELECT COUNT(*) FROM (SELECT name FROM names LIMIT ?) l`, f.Project, f.Project, maxNames+1); err != nil || n > maxNames {
-		return "", nil, err
-	}
-	outer := conditions{dialect: v.dialect, args: []any{f.Project, f.Project}}
-	outer.add("names.name IS NOT NULL")
-	outer.name("names.name", f.Name)
-	if !f.StartFrom.IsZero() {
-		// Names that have nothing recent are passed by at once.
-		outer.add("EXISTS (SELECT 1 FROM runs e WHERE e.project = ? AND e.iter = 0 AND e.name = names.name AND e.start_time >= ?)", f.Project, f.StartFrom.UnixMicro())
-	}
-	f.Name = NameFilter{}
-	c := v.runConditions("x", f)
-	if sort != "start_time" {
-		// The plus keeps the bounds from being looked up in the index by start time,
-		// whose rows would then have to be sorted.
-		for i, part := range c.parts {
-			if strings.HasPrefix(part, "x.start_time ") {
-				c.parts[i] = "+" + part
-			}
-		}
-	}
-	c.add("x.name = names.name")
-	c.in("x.state", f.States)
-	c.labels("x", f.Labels)
-	newest := func(name string) string {
-		if p.Max == 0 {
-			return "0" // nobody asks
-		}
-		return `MAX(y.` + sort + `) OVER (PARTITION BY ` + name + `)`
-	}
-	first := `FROM runs x` + c.where() + ` ORDER BY ` + byThen("x", sort, "DESC") + ` LIMIT ?`
-	rows := append(c.args, int64(p.Rows))
-	if v.dialect.postgres {
-		query := names + `SELECT y.id, y.start_time, ` + newest("names.name") + ` AS newest
-			FROM names CROSS JOIN LATERAL (SELECT x.id, x.start_time, x.updated ` + first + `) y` + outer.where()
-		// The subquery stands before the conditions on names.
-		return query, append(append(outer.args[:2:2], rows...), outer.args[2:]...), nil
-	}
-	in := "IN"
-	if p.Rows == 1 {
-		in = "=" // needs no table of the subquery's rows
-	}
-	query := names + `SELECT y.id AS id, y.start_time AS start_time, ` + newest("y.name") + ` AS newest
-		FROM names CROSS JOIN runs y` + outer.where() + ` AND y.id ` + in + ` (SELECT x.id ` + first + `)`
-	return query, append(outer.args, rows...), nil
 }

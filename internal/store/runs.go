@@ -157,8 +157,10 @@ func (tx *Tx) RunDelete(_ context.Context, project, uid string) error {
 	if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id IN (SELECT id FROM runs WHERE project = ? AND uid = ?)`, project, uid); err != nil {
 		return wrap(err, "delete what run %s/%s used", clip(project), clip(uid))
 	}
-	_, err = tx.exec(`DELETE FROM runs WHERE project = ? AND uid = ?`, project, uid)
-	return wrap(err, "delete run %s/%s", clip(project), clip(uid))
+	if _, err = tx.exec(`DELETE FROM runs WHERE project = ? AND uid = ?`, project, uid); err != nil || parent.doc == nil {
+		return wrap(err, "delete run %s/%s", clip(project), clip(uid))
+	}
+	return tx.runLatestAgain(project, parent.name)
 }
 
 // runRow is a run with what its columns say; doc is nil when there is none.
@@ -225,6 +227,9 @@ func (tx *Tx) runWrite(key run.Key, old runRow, doc document.Object) error {
 	}
 	if err != nil {
 		return wrap(err, "store run %s", key)
+	}
+	if err := tx.runLatest(key, old, now); err != nil {
+		return err
 	}
 	if err := tx.runUses(key, now.id, old.doc, doc); err != nil {
 		return err

@@ -27,8 +27,13 @@ func (s *Store) ArtifactTags(ctx context.Context, project, category string) ([]s
 		return nil, err
 	}
 	query := `SELECT DISTINCT t.tag FROM artifact_tags t JOIN artifacts a ON a.id = t.artifact_id` + c.where() + ` ORDER BY t.tag`
-	if category == "" {
-		query, c.args = `SELECT DISTINCT tag FROM artifact_tags WHERE project = ? ORDER BY tag`, []any{project}
+	if category == "" { // from each tag to the next, however many artifacts have it
+		query = `WITH RECURSIVE tags(tag) AS (
+			SELECT * FROM (SELECT a.tag FROM artifact_tags a WHERE a.project = ? ORDER BY a.tag LIMIT 1) first
+			UNION ALL
+			SELECT (SELECT n.tag FROM artifact_tags n WHERE n.project = ? AND n.tag > tags.tag ORDER BY n.tag LIMIT 1) FROM tags WHERE tags.tag IS NOT NULL
+		) SELECT tag FROM tags WHERE tag IS NOT NULL ORDER BY tag`
+		c.args = []any{project, project}
 	}
 	tags, err := s.read.strings(ctx, query, c.args...)
 	return tags, wrap(err, "list tags")

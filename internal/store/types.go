@@ -32,6 +32,7 @@ type NameFilter struct {
 type FunctionPut struct {
 	Project, Name, Tag string
 	Versioned          bool
+	Untagged           bool // of a version: no tag is moved to it, it is found by its hash only
 	Doc                document.Object
 }
 
@@ -98,9 +99,21 @@ type ArtifactFilter struct {
 	UID          string
 	ProducerURI  string
 	Since, Until time.Time
+	Partition    *ArtifactPartition
 	Limit        int
 	Page         Page
 }
+
+// ArtifactPartition keeps, of the artifacts of each key of a project, the first
+// Rows by the sort field.
+type ArtifactPartition struct {
+	SortByCreated bool // otherwise by last change
+	Ascending     bool
+	Rows          int // at least 1
+}
+
+// tagged reports whether the filter selects by a tag.
+func (f ArtifactFilter) tagged() bool { return f.Tag != "" && f.Tag != "*" }
 
 // ProjectFilter selects projects; zero fields do not filter.
 type ProjectFilter struct {

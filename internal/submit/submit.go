@@ -55,7 +55,7 @@ func Enrich(in Input) (functionDoc, runDoc document.Object, err error) {
 	}
 	e := enricher{in: in, f: f, run: runDoc}
 	for _, step := range []func() error{
-		e.kind, e.project, e.identity, e.labels, e.inputs, e.parameters, e.paths, e.thresholds, e.selector, e.image,
+		e.kind, e.project, e.identity, e.labels, e.inputs, e.parameters, e.paths, e.thresholds, e.selector, e.image, e.packagers,
 	} {
 		if err := step(); err != nil {
 			return nil, nil, err
@@ -360,6 +360,37 @@ func (e *enricher) image() error {
 	}
 	if image != "" && e.f.Kind().Pod() && document.String(e.f.Doc, "spec", "image") == "" {
 		document.Set(e.f.Doc, image, "spec", "image")
+	}
+	return nil
+}
+
+// packagers takes over the packagers of the project, pairs of a class's dotted path
+// and whether runs fail without it, because a run cannot ask for its project.
+func (e *enricher) packagers() error {
+	if document.Get(e.run, "spec", "custom_packagers") != nil {
+		return checkPackagers("task", e.run)
+	}
+	if len(document.List(e.in.Project, "spec", "custom_packagers")) == 0 {
+		return nil
+	}
+	document.Set(e.run, document.Clone(document.Get(e.in.Project, "spec", "custom_packagers")), "spec", "custom_packagers")
+	return checkPackagers("project", e.run)
+}
+
+func checkPackagers(of string, doc document.Object) error {
+	list, err := document.Want[[]any](doc, "spec", "custom_packagers")
+	if err != nil {
+		return fmt.Errorf("%s: %w", of, err)
+	}
+	for i, entry := range list {
+		pair, _ := entry.([]any)
+		if len(pair) == 2 {
+			_, named := pair[0].(string)
+			if _, flag := pair[1].(bool); named && flag {
+				continue
+			}
+		}
+		return fault.Invalid("%s: spec.custom_packagers[%d] must be a pair of a packager's dotted path and whether it is mandatory, got %.80s", of, i, string(document.Encode(entry)))
 	}
 	return nil
 }

@@ -155,3 +155,26 @@ func TestOverlay(t *testing.T) {
 		}
 	}
 }
+
+func TestEnrichTakesThePackagersOfTheProject(t *testing.T) {
+	t.Parallel()
+	project := `{"spec":{"custom_packagers":[["shapes.PointPackager",true]]}}`
+	for task, want := range map[string]string{
+		`{"metadata":{},"spec":{}}`:                                         `[["shapes.PointPackager",true]]`,
+		`{"metadata":{},"spec":{"custom_packagers":[["other.One",false]]}}`: `[["other.One",false]]`,
+	} {
+		_, run, err := submit.Enrich(input(t, task, job, project))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(document.Encode(document.Get(run, "spec", "custom_packagers"))); got != want {
+			t.Errorf("%s: got %s, want %s", task, got, want)
+		}
+	}
+	for _, wrong := range []string{`["shapes.PointPackager"]`, `[["a.B",true,1]]`, `[["a.B","yes"]]`, `{"a":1}`} {
+		_, _, err := submit.Enrich(input(t, `{"metadata":{},"spec":{"custom_packagers":`+wrong+`}}`, job, ""))
+		if !fault.Is(err, fault.CodeInvalid) || !strings.Contains(err.Error(), "task: ") || !strings.Contains(err.Error(), "custom_packagers") {
+			t.Errorf("%s: got %v", wrong, err)
+		}
+	}
+}

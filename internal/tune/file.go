@@ -19,7 +19,7 @@ import (
 func ParseFile(name string, content []byte) (*Values, error) {
 	content = bytes.TrimPrefix(content, []byte("\ufeff"))
 	where := path.Base(strings.TrimRight(name, "/"))
-	if strings.HasSuffix(strings.ToLower(name), ".csv") {
+	if isTable(name) {
 		return parseCSV(content, where)
 	}
 	v, err := ParseValues(content, where)
@@ -28,6 +28,9 @@ func ParseFile(name string, content []byte) (*Values, error) {
 	}
 	return v, err
 }
+
+// isTable reports whether a parameter file has rows, which its name tells.
+func isTable(name string) bool { return strings.HasSuffix(strings.ToLower(name), ".csv") }
 
 // parseCSV reads a table: a header with the names, then a row for each iteration.
 // A column of whole numbers gives integers, one of numbers floats, one of true and

@@ -24,7 +24,7 @@ func newGenerator(o Options, v *Values, seed uint64) (generator, error) {
 		}
 	}
 	if v.rows && strategy != List {
-		return nil, fault.Invalid("a CSV file has one row for each iteration, which the strategy %s cannot use; use list, or a JSON file", strategy)
+		return nil, tableMisused(strategy)
 	}
 	count := o.MaxIterations
 	if count == 0 {
@@ -50,6 +50,10 @@ func newGenerator(o Options, v *Values, seed uint64) (generator, error) {
 type passive struct{}
 
 func (passive) observe(int, Point, float64) {}
+
+func (*grid) limit(int)       {}
+func (*list) limit(int)       {}
+func (r *random) limit(n int) { r.count = n }
 
 type grid struct {
 	passive

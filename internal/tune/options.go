@@ -141,6 +141,9 @@ func (o Options) check() error {
 	if o.MaxIterations > 0 && o.Strategy != Random && o.Strategy != TPE {
 		return fault.Invalid("max_iterations is for the strategies random and tpe; a grid or a list is as long as its values make it")
 	}
+	if isTable(o.ParamFile) && o.Strategy != "" && o.Strategy != List && o.Strategy != Custom {
+		return tableMisused(o.Strategy)
+	}
 	if o.Strategy == TPE && o.Selector.Result == "" {
 		return fault.Invalid("strategy tpe learns from a result: set selector, for instance max.accuracy")
 	}
@@ -148,4 +151,8 @@ func (o Options) check() error {
 		return fault.Invalid("isolation %q is not known; use warm or fork", o.Isolation)
 	}
 	return nil
+}
+
+func tableMisused(strategy Strategy) error {
+	return fault.Invalid("a CSV file has one row for each iteration, which the strategy %s cannot use; use list, or a JSON file", strategy)
 }

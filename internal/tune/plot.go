@@ -40,7 +40,7 @@ func (t Table) ParallelCoordinates(s Selector, best int) []byte {
 		list[i] = row
 	}
 	data := document.Encode(document.Object{
-		"header": t.Header, "rows": list, "best": best, "output": s.Result, "total": len(t.Rows), "shown": len(rows),
+		"header": t.Header, "rows": list, "best": best, "output": s.Result, "total": max(t.Total, len(t.Rows)), "shown": len(rows),
 	})
 	// Within a script element nothing may look like its end, or like a comment.
 	data = bytes.ReplaceAll(data, []byte("<"), []byte(`\u003c`))

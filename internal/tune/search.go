@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
@@ -138,7 +139,7 @@ func (s *Search) Queue(values document.Object) error {
 	if len(values) == 0 {
 		return fault.Invalid("a point needs at least one value")
 	}
-	s.queued, s.stopped = append(s.queued, pointOf(values, s.names)), ""
+	s.queued, s.stopped = append(s.queued, PointOf(values, s.names)), ""
 	return nil
 }
 
@@ -218,6 +219,56 @@ func (s *Search) State() State {
 	return st
 }
 
+// Document is the state as its JSON form is decoded.
+func (st State) Document() document.Object {
+	out := document.Object{"next": st.Next, "position": st.Position, "seed": st.Seed}
+	if len(st.Pending) > 0 {
+		pending := make(document.Object, len(st.Pending))
+		for iter, params := range st.Pending {
+			pending[strconv.Itoa(iter)] = document.Object(params)
+		}
+		out["pending"] = pending
+	}
+	if len(st.Queued) > 0 {
+		queued := make([]any, len(st.Queued))
+		for i, params := range st.Queued {
+			queued[i] = document.Object(params)
+		}
+		out["queued"] = queued
+	}
+	if st.Stopped != "" {
+		out["stopped"] = string(st.Stopped)
+	}
+	if st.Problem != "" {
+		out["problem"] = st.Problem
+	}
+	return out
+}
+
+// Change makes a change of the options effective; its queue is left to Queue. A
+// stop condition that does not compile changes nothing: whoever asked for it was
+// told so by ParseSteering. A search that has stopped goes on only for more
+// iterations.
+func (s *Search) Change(change Steering) {
+	if change.StopCondition != nil {
+		if stop, err := CompileStop(*change.StopCondition, nil); err == nil {
+			s.stop, s.options.StopCondition = stop, *change.StopCondition
+		}
+	}
+	if change.MaxErrors > 0 {
+		s.options.MaxErrors = change.MaxErrors
+		if s.failed > change.MaxErrors && (s.stopped == "" || s.stopped == Exhausted) {
+			s.stopped = Errors
+		}
+	}
+	if change.MaxIterations > 0 {
+		s.points.limit(max(change.MaxIterations, s.position))
+		if s.stopped == Exhausted && s.position < s.points.total() {
+			s.stopped = ""
+		}
+	}
+}
+
 // Restore brings a new search to where another of the same task was. ended are the
 // outcomes of all iterations that have ended, in any order, with the parameters
 // that params returns for them; iterations that the state has as pending but ended
@@ -234,11 +285,11 @@ func (s *Search) Restore(st State, ended []Outcome, params func(iter int) docume
 	}
 	s.next, s.position, s.problem = st.Next, st.Position, st.Problem
 	for _, iter := range slices.Sorted(maps.Keys(st.Pending)) {
-		s.pending[iter] = pointOf(document.Object(st.Pending[iter]), s.names)
+		s.pending[iter] = PointOf(document.Object(st.Pending[iter]), s.names)
 		s.resume = append(s.resume, Trial{Iter: iter, Point: s.pending[iter]})
 	}
 	for _, values := range st.Queued {
-		s.queued = append(s.queued, pointOf(document.Object(values), s.names))
+		s.queued = append(s.queued, PointOf(document.Object(values), s.names))
 	}
 	ordered := slices.Clone(ended)
 	slices.SortFunc(ordered, func(a, b Outcome) int { return cmp.Compare(a.Iter, b.Iter) })
@@ -251,9 +302,11 @@ func (s *Search) Restore(st State, ended []Outcome, params func(iter int) docume
 			s.Tell(o)
 			continue
 		}
-		s.take(o, pointOf(params(o.Iter), s.names))
+		s.take(o, PointOf(params(o.Iter), s.names))
 	}
-	if st.Stopped != "" {
+	// That the strategy has no further point is found out again: those that were out
+	// then come before.
+	if st.Stopped != "" && st.Stopped != Exhausted {
 		s.stopped = st.Stopped
 	}
 	return nil

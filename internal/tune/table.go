@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"slices"
@@ -24,6 +25,7 @@ type Row struct {
 type Table struct {
 	Header []string
 	Rows   [][]any // as long as the header; nil where an iteration has no such value
+	Total  int     // rows that there are; more than len(Rows) when this is a sample of them
 }
 
 // NewTable makes the table of iterations: state, iter, then param.* and output.* in
@@ -33,29 +35,88 @@ type Table struct {
 func NewTable(rows []Row) Table {
 	rows = slices.Clone(rows)
 	slices.SortStableFunc(rows, func(a, b Row) int { return a.Iter - b.Iter })
-	b := tableBuilder{column: map[string]int{}}
-	b.index("state")
-	b.index("iter")
+	var s Summary
 	for _, row := range rows {
-		for i, name := range row.Parameters.Names {
-			b.scan("param."+name, row.Parameters.Values[i])
-		}
-		b.scanObject("output", row.Results)
+		s.Scan(row)
 	}
-	out := Table{Header: b.header}
+	s.Begin(io.Discard, len(rows), len(rows), 0)
 	for _, row := range rows {
-		cells := make([]any, len(b.header))
-		cells[0], cells[1] = row.State, row.Iter
-		for i, name := range row.Parameters.Names {
-			b.fill(cells, "param."+name, row.Parameters.Values[i])
-		}
-		for name, value := range row.Results {
-			b.fill(cells, "output."+name, value)
-		}
-		out.Rows = append(out.Rows, cells)
+		_ = s.Add(row) // nothing is written anywhere
 	}
-	return out
+	return s.Table()
 }
+
+// Summary makes a table of any size row by row: each is shown to it twice, first to
+// Scan, then to Add, by iteration. What it keeps does not grow with the table.
+type Summary struct {
+	b     tableBuilder
+	table Table
+	csv   *csv.Writer
+	text  []string // the record that is being written
+	best  int
+	step  float64 // of rows of which one is kept
+	next  float64
+	seen  int
+}
+
+// Scan takes the columns of a row into the header.
+func (s *Summary) Scan(row Row) {
+	if s.b.column == nil {
+		s.b.column = map[string]int{}
+		s.b.index("state")
+		s.b.index("iter")
+	}
+	for i, name := range row.Parameters.Names {
+		s.b.scan("param."+name, row.Parameters.Values[i])
+	}
+	s.b.scanObject("output", row.Results)
+}
+
+// Begin ends the scan of total rows. The text of iteration_results (see Table.CSV)
+// goes to w. Of more than keep rows the table has a sample, with that of the best
+// iteration, as large as a plot draws.
+func (s *Summary) Begin(w io.Writer, total, keep, best int) {
+	s.table = Table{Header: s.b.header, Total: total}
+	s.best, s.step = best, 1
+	if total > keep {
+		s.step = max(1, float64(total)/drawnIterations)
+	}
+	s.csv, s.text = csv.NewWriter(w), make([]string, len(s.b.header))
+	_ = s.csv.Write(s.b.header) // an error is there again at the end
+}
+
+// Add writes a row. An error is the writer's.
+func (s *Summary) Add(row Row) error {
+	cells := make([]any, len(s.b.header))
+	cells[0], cells[1] = row.State, row.Iter
+	for i, name := range row.Parameters.Names {
+		s.b.fill(cells, "param."+name, row.Parameters.Values[i])
+	}
+	for name, value := range row.Results {
+		s.b.fill(cells, "output."+name, value)
+	}
+	drawn := float64(s.seen) >= s.next
+	if drawn {
+		s.next += s.step
+	}
+	s.seen++
+	if drawn || s.best > 0 && row.Iter == s.best {
+		s.table.Rows = append(s.table.Rows, cells)
+	}
+	for i, cell := range cells {
+		s.text[i] = cellText(cell)
+	}
+	return s.csv.Write(s.text)
+}
+
+// Flush writes what is left of the text.
+func (s *Summary) Flush() error {
+	s.csv.Flush()
+	return s.csv.Error()
+}
+
+// Table is the table, or a sample of it.
+func (s *Summary) Table() Table { return s.table }
 
 type tableBuilder struct {
 	header []string

@@ -111,6 +111,8 @@ func newTPE(v *Values, seed uint64, count int) (*tpe, error) {
 
 func (t *tpe) total() int { return t.count }
 
+func (t *tpe) limit(n int) { t.count = n }
+
 // observe takes a point into account unless it lies outside of the values, as a
 // point may that somebody asked to be tried.
 func (t *tpe) observe(iter int, p Point, loss float64) {

@@ -81,9 +81,9 @@ func (p Point) Over(base document.Object) document.Object {
 	return out
 }
 
-// pointOf makes a point of an object, its names as ordered by order and then
+// PointOf makes a point of an object, its names as ordered by order and then
 // alphabetically.
-func pointOf(object document.Object, order []string) Point {
+func PointOf(object document.Object, order []string) Point {
 	var p Point
 	for _, name := range order {
 		if value, ok := object[name]; ok {
@@ -110,6 +110,8 @@ type generator interface {
 	total() int
 	// at returns the point with a number from 0 to total-1.
 	at(i int) Point
+	// limit changes how many points there are, where that is not decided by the values.
+	limit(n int)
 	// observe tells the metric of a completed iteration; lower is better.
 	observe(iter int, p Point, loss float64)
 }

@@ -37,8 +37,14 @@ func ParseValues(raw []byte, where string) (*Values, error) {
 	if err != nil {
 		return nil, fault.Invalid("%s: %w", where, err)
 	}
+	return valuesOf(object, keyOrder(raw), where)
+}
+
+// valuesOf reads the values of an object in the order of names; names that order
+// does not know come after those, alphabetically.
+func valuesOf(object document.Object, order []string, where string) (*Values, error) {
 	v := &Values{By: map[string]Domain{}}
-	for _, name := range keyOrder(raw) {
+	for _, name := range PointOf(object, order).Names {
 		domain, err := parseDomain(object[name], where+"."+name)
 		if err != nil {
 			return nil, err
@@ -109,6 +115,28 @@ func parseRange(object document.Object, where string) (*Range, error) {
 		r.Step = 1
 	}
 	return r, nil
+}
+
+// ValuesOf returns the values of a run document's task. names are those of its
+// hyperparams in the order in which they were written; file is the content of its
+// parameter file, nil without one. Errors carry fault.CodeInvalid.
+func ValuesOf(run document.Object, o Options, names []string, file []byte) (*Values, error) {
+	given, err := document.Want[document.Object](run, "spec", "hyperparams")
+	if err != nil {
+		return nil, err
+	}
+	var direct, read *Values
+	if len(given) > 0 {
+		if direct, err = valuesOf(given, names, "spec.hyperparams"); err != nil {
+			return nil, err
+		}
+	}
+	if o.ParamFile != "" && file != nil {
+		if read, err = ParseFile(o.ParamFile, file); err != nil {
+			return nil, err
+		}
+	}
+	return Merge(read, direct), nil
 }
 
 // Merge lays over the values of a file those that were given directly: a name that

@@ -10,13 +10,14 @@ import (
 
 // Exit is how a process ended: with a status, or by a signal.
 type Exit struct {
-	Code   int            // the exit status; -1 when a signal ended it
-	Signal syscall.Signal // 0 when it exited by itself
-	Core   bool           // it left a core file
-	Killed bool           // Kill or Terminate had been called
-	User   time.Duration  // processor time of the process and the children it waited for
-	System time.Duration
-	MaxRSS int64 // bytes, the largest of any single process of them; 0 if unknown
+	Code    int            // the exit status; -1 when a signal ended it
+	Signal  syscall.Signal // 0 when it exited by itself
+	Core    bool           // it left a core file
+	Unknown bool           // it is gone, and nobody can say how: the template that it was forked from was killed
+	Killed  bool           // Kill or Terminate had been called
+	User    time.Duration  // processor time of the process and the children it waited for
+	System  time.Duration
+	MaxRSS  int64 // bytes, the largest of any single process of them; 0 if unknown
 }
 
 // Success reports whether the process ended by itself with status 0.
@@ -34,6 +35,9 @@ func (e Exit) SignalName() string {
 // process": "exited with status 3", "was killed by signal SIGSEGV (segmentation
 // fault)".
 func (e Exit) String() string {
+	if e.Unknown {
+		return "ended, and how is not known: the template that it was forked from was killed"
+	}
 	if e.Signal == 0 {
 		return fmt.Sprintf("exited with status %d", e.Code)
 	}

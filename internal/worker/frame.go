@@ -18,8 +18,8 @@ const headerSize = 16
 // Type says what a frame means; see docs/protocol.md.
 type Type uint8
 
-// The types of frames. Hello, Loaded, Answer, Emit and Failure come from the
-// worker, the others from the host.
+// The types of frames. Hello, Loaded, Answer, Emit, Failure, Response and
+// Piece come from the worker, the others from the host.
 const (
 	TypeHello Type = iota + 1
 	TypeLoad
@@ -30,7 +30,13 @@ const (
 	TypeCancel
 	TypeDrain
 	TypeFailure
+	TypeEvent
+	TypeResponse
+	TypePiece
 )
+
+// TypeNote is a frame of the worker's that a host may ignore.
+const TypeNote Type = 16
 
 // Flags of a frame.
 const (
@@ -42,6 +48,7 @@ const (
 type Frame struct {
 	Type  Type
 	Flags uint8
+	Took  uint16 // of a response: the handler's time in µs, 65535 is that or more, 0 not known
 	Call  uint32
 	Head  []byte
 	Body  []byte
@@ -96,6 +103,7 @@ func DecodeFrame(data []byte) (Frame, int, error) {
 	return Frame{
 		Type:  Type(data[4]),
 		Flags: data[5],
+		Took:  binary.LittleEndian.Uint16(data[6:]),
 		Call:  binary.LittleEndian.Uint32(data[8:]),
 		Head:  data[headerSize : headerSize+head : headerSize+head],
 		Body:  data[headerSize+head : end : end],
@@ -110,7 +118,7 @@ func checkHeader(data []byte) (size, head int, err error) {
 		return 0, 0, violation("a frame of %d bytes is over the limit of %d", length, MaxFrame)
 	case headLength > length:
 		return 0, 0, violation("a frame of %d bytes has a head of %d", length, headLength)
-	case data[6] != 0 || data[7] != 0:
+	case (data[6] != 0 || data[7] != 0) && Type(data[4]) != TypeResponse:
 		return 0, 0, violation("the reserved bytes of a frame are not zero")
 	}
 	return int(length), int(headLength), nil
@@ -144,6 +152,12 @@ func (r *Reader) Next() (Frame, error) {
 			return Frame{}, err
 		}
 	}
+}
+
+// Buffered reports whether Next has a whole frame without reading.
+func (r *Reader) Buffered() bool {
+	_, _, err := DecodeFrame(r.buf[r.start:r.end])
+	return err == nil
 }
 
 // fill reads once, after making room for the rest of the frame at hand.

@@ -14,6 +14,7 @@ type Mode string
 const (
 	ModeHandler Mode = "handler" // a function or method is called
 	ModeMain    Mode = "main"    // the file runs as __main__
+	ModeEvent   Mode = "event"   // the handler takes a context and an event; see Begin
 )
 
 // Load says what code a worker shall load and how. Paths are absolute.
@@ -34,6 +35,16 @@ type Load struct {
 	Argv []string // sys.argv[1:]
 	// Run is the run document that calls without one of their own belong to.
 	Run document.Object
+	// Report asks what the code imports of its environment; see Worker.Modules.
+	Report bool
+	// Event says how events are served, with ModeEvent.
+	Event *EventLoad
+	// Fork has each call executed by a fork of the process, if it can be forked; see
+	// Worker.Forks.
+	Fork bool
+	// Marks gives Answer.Own to calls with Call.Marks. Standard output and error have
+	// to be one file that is opened for this worker alone.
+	Marks bool
 }
 
 func (l Load) encode() []byte {
@@ -61,6 +72,28 @@ func (l Load) encode() []byte {
 	if l.Run != nil {
 		head["run"] = l.Run
 	}
+	if l.Report {
+		head["modules"] = true
+	}
+	if l.Event != nil {
+		event := document.Object{"trigger": document.Object{"kind": l.Event.TriggerKind, "name": l.Event.TriggerName}, "worker": l.Event.Worker}
+		if l.Event.Begun != "" {
+			event["begun"] = l.Event.Begun
+		}
+		if l.Event.Batch {
+			event["batch"] = true
+		}
+		if l.Event.Jobs {
+			event["jobs"] = true
+		}
+		head["event"] = event
+	}
+	if l.Fork {
+		head["fork"] = true
+	}
+	if l.Marks {
+		head["marks"] = true
+	}
 	return document.Encode(head)
 }
 
@@ -79,10 +112,11 @@ type Call struct {
 	Parameters document.Object // merged over the run's
 	Inputs     document.Object // in place of the run's; nil keeps those
 	Marks      bool            // say in Answer.Log where the call's output is in the log file
+	Seed       *uint64         // of the random generators; nil leaves them as they are
 }
 
 func (c Call) encode() []byte {
-	if c.Run == nil && c.Iter == 0 && c.Parameters == nil && c.Inputs == nil && !c.Marks {
+	if c.Run == nil && c.Iter == 0 && c.Parameters == nil && c.Inputs == nil && !c.Marks && c.Seed == nil {
 		return nil
 	}
 	head := document.Object{}
@@ -100,6 +134,9 @@ func (c Call) encode() []byte {
 	}
 	if c.Marks {
 		head["marks"] = true
+	}
+	if c.Seed != nil {
+		head["seed"] = *c.Seed
 	}
 	return document.Encode(head)
 }
@@ -127,6 +164,9 @@ type Answer struct {
 	Failure *Failure  // set when State is Error
 	Exit    *int      // the status that the code gave to sys.exit, nil if it did not call it
 	Log     [2]int64  // with Call.Marks: size of standard output's file before and after
+	// Own is, with Load.Marks, where in that file the code's own output is, without what
+	// others wrote meanwhile: begin and end of each part. nil is Log.
+	Own []int64
 }
 
 // Failure is a failure of user code, as data.
@@ -166,6 +206,14 @@ func answerOf(doc document.Object) (Answer, error) {
 	for i, mark := range document.List(doc, "log") {
 		if n, ok := document.ToInt(mark); ok && i < len(answer.Log) {
 			answer.Log[i] = n
+		}
+	}
+	if own, ok := doc["own"].([]any); ok {
+		answer.Own = make([]int64, 0, len(own))
+		for _, mark := range own {
+			if n, ok := document.ToInt(mark); ok {
+				answer.Own = append(answer.Own, n)
+			}
 		}
 	}
 	switch {

@@ -30,8 +30,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -41,11 +43,18 @@ import (
 	"github.com/millrace/millrace/internal/run"
 )
 
-// Spec says what worker to start. Interpreter and RuntimeDir (what Unpack
-// returned) are required.
+// Spec says what worker to start: an interpreter, or a program. Interpreter needs
+// RuntimeDir, which is what Unpack returned.
 type Spec struct {
 	Interpreter string
 	RuntimeDir  string
+	// Program is the command of an executable that speaks the protocol itself, in
+	// place of an interpreter.
+	Program []string
+	// Template is the socket of a template of the same interpreter and runtime that
+	// the process is forked from; "" is none. When that cannot be done, for
+	// whatever reason, a fresh process is started.
+	Template string
 	// Env is the whole environment; nil is an empty one.
 	Env []string
 	Dir string // "" is this process's
@@ -73,6 +82,7 @@ type Hello struct {
 // from it.
 type DiedError struct {
 	Exit  Exit
+	Begun bool  // of an event: the handler may have begun it
 	Cause error // the violation of the protocol because of which it was killed, if that was so
 }
 
@@ -100,11 +110,21 @@ type Worker struct {
 
 	mu       sync.Mutex
 	greeting Hello
+	forks    bool
 	calls    map[uint32]*pending
 	lastCall uint32
 	violated error // why reading stopped, if not at the end
+	modules  []string
+	reported bool // modules is set
+	forked   bool // set by Start
+	events   map[uint32]Sink
+	async    bool
+	mark     func() (uint32, bool)
+	reply    Reply // the reader's, for one reply after the other
 
-	writing   sync.Mutex // guards the four below
+	flushing  sync.WaitGroup // of flushRest
+	writing   sync.Mutex     // guards the five below; before mu
+	corked    bool
 	writable  *sync.Cond
 	unwritten []byte
 	spare     []byte
@@ -116,12 +136,13 @@ const maxUnwritten = 4 << 20
 
 type loadResult struct {
 	handler string
+	forks   bool
 	failure *Failure
 }
 
 type pending struct {
-	iter   int
-	answer chan answered
+	iter int
+	done func(Answer, error) // called once, by whoever takes the call out of Worker.calls
 
 	mu   sync.Mutex // held while emit runs
 	emit func(Event) error
@@ -150,36 +171,77 @@ func Start(ctx context.Context, spec Spec) (*Worker, error) {
 		hello:   make(chan struct{}),
 		loadMsg: make(chan loadResult, 1),
 		calls:   map[uint32]*pending{},
+		events:  map[uint32]Sink{},
 	}
 	w.writable = sync.NewCond(&w.writing)
 	if w.logger == nil {
 		w.logger = slog.New(slog.DiscardHandler)
 	}
-	childIn, out, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("start worker: %w", err)
+	err := errNoTemplate
+	w.forked = spec.Template != ""
+	if spec.Template != "" {
+		if err = w.launch(ctx, spec, w.fork); err != nil && ctx.Err() == nil {
+			w.logger.Debug("the worker is not forked from its template", "template", spec.Template, "reason", err)
+		}
 	}
-	in, keep, err := os.Pipe()
 	if err != nil {
-		closeAll(childIn, out)
-		return nil, fmt.Errorf("start worker: %w", err)
+		w.forked = false
+		err = w.launch(ctx, spec, w.execute)
 	}
-	w.out, w.in, w.keep = out, in, []*os.File{childIn, keep}
-	argv := append([]string{}, spec.Prefix...)
-	argv = append(argv, spec.Interpreter)
-	argv = append(argv, spec.InterpreterArgs...)
-	argv = append(argv, "-S", filepath.Join(spec.RuntimeDir, "boot.py"), strconv.Itoa(os.Getpid()), descriptor(out), descriptor(in))
-	w.Process, err = startProcess(ctx, Command{
-		Argv: argv, Env: spec.Env, Dir: spec.Dir, Stdout: spec.Stdout, Stderr: spec.Stderr, Attr: spec.Attr,
-		extra: w.keep,
-	}, w.ended)
 	if err != nil {
-		closeAll(out, in, childIn, keep)
 		return nil, err
 	}
 	w.logger.Debug("worker started", "pid", w.PID(), "interpreter", spec.Interpreter)
 	go w.readLoop()
 	return w, nil
+}
+
+// programVariable tells a program that it is started as a worker.
+const programVariable = "MILLRACE_WORKER"
+
+var errNoTemplate = errors.New("there is no template")
+
+// launch makes the pipes and, by way of begin, the process. What it made is gone
+// after an error.
+func (w *Worker) launch(ctx context.Context, spec Spec, begin func(context.Context, Spec) (*Process, error)) error {
+	childIn, out, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("start worker: %w", err)
+	}
+	in, keep, err := os.Pipe()
+	if err != nil {
+		closeAll(childIn, out)
+		return fmt.Errorf("start worker: %w", err)
+	}
+	w.out, w.in, w.keep = out, in, []*os.File{childIn, keep}
+	if w.Process, err = begin(ctx, spec); err != nil {
+		closeAll(out, in, childIn, keep)
+	}
+	return err
+}
+
+func (w *Worker) fork(ctx context.Context, spec Spec) (*Process, error) {
+	return fork(ctx, spec, w.keep, [3]int{os.Getpid(), descriptor(w.out), descriptor(w.in)}, w.ended)
+}
+
+func (w *Worker) execute(ctx context.Context, spec Spec) (*Process, error) {
+	argv := append([]string{}, spec.Prefix...)
+	if len(spec.Program) > 0 {
+		return startProcess(ctx, Command{
+			Argv: append(argv, spec.Program...), Env: append(spec.Env[:len(spec.Env):len(spec.Env)], programVariable+"=1"), Dir: spec.Dir,
+			Stdout: spec.Stdout, Stderr: spec.Stderr, Attr: spec.Attr, extra: w.keep,
+		}, w.ended)
+	}
+	argv = append(argv, spec.Interpreter)
+	argv = append(argv, spec.InterpreterArgs...)
+	argv = append(argv, "-S", filepath.Join(spec.RuntimeDir, "boot.py"))
+	for _, number := range []int{os.Getpid(), descriptor(w.out), descriptor(w.in)} {
+		argv = append(argv, strconv.Itoa(number))
+	}
+	return startProcess(ctx, Command{
+		Argv: argv, Env: spec.Env, Dir: spec.Dir, Stdout: spec.Stdout, Stderr: spec.Stderr, Attr: spec.Attr,
+		extra: w.keep,
+	}, w.ended)
 }
 
 func closeAll(files ...*os.File) {
@@ -189,12 +251,12 @@ func closeAll(files ...*os.File) {
 }
 
 // descriptor returns the number of f without changing its mode, as Fd would.
-func descriptor(f *os.File) string {
+func descriptor(f *os.File) int {
 	number := -1
 	if conn, err := f.SyscallConn(); err == nil {
 		_ = conn.Control(func(fd uintptr) { number = int(fd) })
 	}
-	return strconv.Itoa(number)
+	return number
 }
 
 // ended runs when the process is gone: it lets the reader come to the end of what
@@ -208,12 +270,14 @@ func (w *Worker) ended() {
 	w.out.Close()
 	w.mu.Lock()
 	died := &DiedError{Exit: w.exit, Cause: w.violated}
-	for id, call := range w.calls {
-		call.answer <- answered{err: died}
-		delete(w.calls, id)
-	}
-	w.calls = nil
+	open, events := w.calls, w.events
+	w.calls, w.events = nil, nil
 	w.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(open)) {
+		open[id].done(Answer{}, died)
+	}
+	w.endEvents(events, died)
+	w.flushing.Wait()
 	w.logger.Debug("worker ended", "pid", w.PID(), "how", w.exit.String())
 }
 
@@ -250,6 +314,11 @@ func (w *Worker) Ready(ctx context.Context) (Hello, error) {
 // If the code cannot be loaded the error is a *Failure; if the process died over
 // it, a *DiedError.
 func (w *Worker) Load(ctx context.Context, load Load) (string, error) {
+	if load.Event != nil {
+		w.mu.Lock()
+		w.mark = load.Event.Mark
+		w.mu.Unlock()
+	}
 	if err := w.send(Frame{Type: TypeLoad, Head: load.encode()}); err != nil {
 		return "", err
 	}
@@ -268,7 +337,18 @@ func (w *Worker) Load(ctx context.Context, load Load) (string, error) {
 	if result.failure != nil {
 		return "", result.failure
 	}
+	w.mu.Lock()
+	w.forks = result.forks
+	w.mu.Unlock()
 	return result.handler, nil
+}
+
+// Forks reports whether calls are executed by forks of the process, as Load.Fork
+// asked for: they are not when the code has started threads.
+func (w *Worker) Forks() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.forks
 }
 
 // Call makes one call and returns how it ended. Emissions go to emit, in their
@@ -280,7 +360,30 @@ func (w *Worker) Load(ctx context.Context, load Load) (string, error) {
 // (what follows is dropped then; kill the worker), or ctx's cause: the call is
 // cancelled then, and its answer dropped.
 func (w *Worker) Call(ctx context.Context, call Call, emit func(Event) error) (Answer, error) {
-	p := &pending{iter: call.Iter, emit: emit, answer: make(chan answered, 1)}
+	over := make(chan answered, 1)
+	id, p := w.beginCall(call, emit, func(answer Answer, err error) { over <- answered{answer: answer, err: err} })
+	select {
+	case result := <-over:
+		return result.answer, result.err
+	case <-ctx.Done():
+		w.take(id)
+		p.close()
+		w.cancel(id)
+		return Answer{}, context.Cause(ctx)
+	}
+}
+
+// BeginCall is Call without the wait. done is called once with what Call would have
+// returned, from a goroutine of the worker or this one; of several calls in the
+// order in which they were begun, also when the process ends. It must not wait for
+// the worker. The id is for Interrupt.
+func (w *Worker) BeginCall(call Call, emit func(Event) error, done func(Answer, error)) (id uint32) {
+	id, _ = w.beginCall(call, emit, done)
+	return id
+}
+
+func (w *Worker) beginCall(call Call, emit func(Event) error, done func(Answer, error)) (uint32, *pending) {
+	p := &pending{iter: call.Iter, emit: emit, done: done}
 	if p.iter == 0 && call.Run != nil {
 		iter, _ := document.Int(call.Run, "metadata", "iteration")
 		p.iter = int(iter)
@@ -288,7 +391,8 @@ func (w *Worker) Call(ctx context.Context, call Call, emit func(Event) error) (A
 	w.mu.Lock()
 	if w.calls == nil {
 		w.mu.Unlock()
-		return Answer{}, w.died()
+		done(Answer{}, w.died())
+		return 0, p
 	}
 	w.lastCall++
 	if w.lastCall == 0 {
@@ -297,20 +401,17 @@ func (w *Worker) Call(ctx context.Context, call Call, emit func(Event) error) (A
 	id := w.lastCall
 	w.calls[id] = p
 	w.mu.Unlock()
-	if err := w.send(Frame{Type: TypeCall, Call: id, Head: call.encode()}); err != nil {
-		w.forget(id)
-		return Answer{}, err
+	err := w.send(Frame{Type: TypeCall, Call: id, Head: call.encode()})
+	var died *DiedError // then the end of the process ends the call, in its turn
+	if err != nil && !errors.As(err, &died) && w.take(id) {
+		done(Answer{}, err)
 	}
-	select {
-	case result := <-p.answer:
-		return result.answer, result.err
-	case <-ctx.Done():
-		w.forget(id)
-		p.close()
-		w.cancel(id)
-		return Answer{}, context.Cause(ctx)
-	}
+	return id, p
 }
+
+// Interrupt asks for the end of calls: the answer of each says aborted as soon as
+// the code gives way. See Cancel.
+func (w *Worker) Interrupt(ids ...uint32) { w.cancel(ids...) }
 
 // Cancel interrupts all calls in flight: their Call returns an Answer with state
 // aborted as soon as the code gives way. Code that catches KeyboardInterrupt, or
@@ -355,10 +456,13 @@ func (w *Worker) Drain(ctx context.Context) (Exit, error) {
 	}
 }
 
-func (w *Worker) forget(id uint32) {
+// take makes a call the caller's to end; false when it has been taken.
+func (w *Worker) take(id uint32) bool {
 	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, open := w.calls[id]
 	delete(w.calls, id)
-	w.mu.Unlock()
+	return open
 }
 
 // send writes a frame, or leaves it with the goroutine that is writing. After an
@@ -410,10 +514,19 @@ func (w *Worker) writeFailed(err error) error {
 func (w *Worker) readLoop() {
 	defer close(w.read)
 	reader := NewReader(w.in)
+	corked := false
 	for {
 		frame, err := reader.Next()
 		if err == nil {
+			if !corked && frame.Type == TypeResponse && reader.Buffered() {
+				corked = true
+				w.cork()
+			}
 			err = w.dispatch(frame)
+		}
+		if corked && (err != nil || !reader.Buffered()) {
+			corked = false
+			w.uncork()
 		}
 		if err == nil {
 			continue
@@ -430,6 +543,9 @@ func (w *Worker) readLoop() {
 }
 
 func (w *Worker) dispatch(frame Frame) error {
+	if frame.Type == TypeResponse || frame.Type == TypePiece {
+		return w.replied(frame)
+	}
 	var head document.Object
 	if len(frame.Head) > 0 {
 		var err error
@@ -441,7 +557,10 @@ func (w *Worker) dispatch(frame Frame) error {
 	case TypeHello:
 		return w.greeted(head)
 	case TypeLoaded:
-		return w.loaded(loadResult{handler: document.String(head, "handler")})
+		w.mu.Lock()
+		w.async = document.Bool(head, "async")
+		w.mu.Unlock()
+		return w.loaded(loadResult{handler: document.String(head, "handler"), forks: document.Bool(head, "fork")})
 	case TypeFailure:
 		failure := failureOf(head)
 		if failure.Type == "ProtocolError" {
@@ -457,6 +576,10 @@ func (w *Worker) dispatch(frame Frame) error {
 		return nil
 	case TypeAnswer:
 		return w.answered(frame.Call, head)
+	}
+	if frame.Type == TypeNote {
+		w.noted(head)
+		return nil
 	}
 	if frame.Flags&FlagOptional != 0 {
 		return nil
@@ -494,6 +617,39 @@ func (w *Worker) loaded(result loadResult) error {
 	}
 }
 
+// noted takes what the worker says of itself.
+func (w *Worker) noted(head document.Object) {
+	if text := document.String(head, "text"); text != "" {
+		w.logger.Debug("worker", "pid", w.PID(), "says", text)
+	}
+	list, ok := head["modules"].([]any)
+	if !ok {
+		return
+	}
+	modules := make([]string, 0, len(list))
+	for _, item := range list {
+		if name, ok := item.(string); ok {
+			modules = append(modules, name)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.modules, w.reported = modules, true
+}
+
+// Modules returns what the code has imported of its environment, in the order of
+// the imports, when Load.Report asked for it: known once a handler is loaded, and
+// for ModeMain once it has been called. ok is false until then.
+func (w *Worker) Modules() (modules []string, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.modules, w.reported
+}
+
+// Forked reports whether the process was forked from a template. What it leaves
+// behind is no child of this process then, whatever Adopt of package limits says.
+func (w *Worker) Forked() bool { return w.forked }
+
 // emitted hands an event to its call. One of a call that is given up is dropped.
 func (w *Worker) emitted(id uint32, event Event) {
 	w.mu.Lock()
@@ -509,8 +665,9 @@ func (w *Worker) emitted(id uint32, event Event) {
 	}
 	if err := p.emit(event); err != nil {
 		p.emit = nil
-		w.forget(id)
-		p.answer <- answered{err: err}
+		if w.take(id) {
+			p.done(Answer{}, err)
+		}
 	}
 }
 
@@ -527,12 +684,8 @@ func (w *Worker) answered(id uint32, head document.Object) error {
 		update["t"], update["iter"] = "update", p.iter
 		w.emitted(id, Event{Type: "update", Iter: p.iter, Doc: update})
 	}
-	w.mu.Lock()
-	_, open := w.calls[id]
-	delete(w.calls, id)
-	w.mu.Unlock()
-	if open {
-		p.answer <- answered{answer: answer}
+	if w.take(id) {
+		p.done(answer, nil)
 	}
 	return nil
 }

@@ -53,4 +53,9 @@ def _load() -> None:
 
 if __name__ == "__main__":
     _load()
-    sys.modules["millrace._worker"].main(sys.argv[1:])
+    if sys.argv[1:2] == ["template"]:
+        from millrace import _template
+
+        _template.main(sys.argv[2:])
+    else:
+        sys.modules["millrace._worker"].main(sys.argv[1:])

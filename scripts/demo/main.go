@@ -1,7 +1,8 @@
 // Command demo builds millrace and shows it at work on real data: a Python file
 // and a notebook become functions, train models on the breast cancer data set,
 // and log metrics, plots and a model; first through the command line without a
-// server, then through the stock MLRun SDK against a server on the same data.
+// server, whose model is then deployed and asked, then through the stock MLRun SDK
+// against a server on the same data.
 //
 // It needs Go, Python 3 and a Python package index; whatever it makes is below
 // .millrace/ in the repository and in the user's cache folder.
@@ -74,6 +75,9 @@ func run(ctx context.Context, data string, withSDK bool) error {
 	if err := d.commandLine(); err != nil {
 		return err
 	}
+	if err := d.realTime(); err != nil {
+		return err
+	}
 	if withSDK {
 		if err := d.sdk(); err != nil {
 			return err
@@ -102,6 +106,37 @@ func (d *demo) commandLine() error {
 		return err
 	}
 	return d.list(nil)
+}
+
+// realTime lets the model of the command line's run answer requests.
+func (d *demo) realTime() (err error) {
+	title("The model answers requests")
+	model := filepath.Join(d.data, "model.pkl")
+	if err := d.millrace(nil, "artifact", "get", "train-train_model", model, "--project", project); err != nil {
+		return err
+	}
+	url, stop, err := d.server()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	vars := []string{"MILLRACE_URL=" + url}
+	err = d.millrace(vars, "deploy", filepath.Join(d.example, "score.py"), "--handler", "score", "--project", project, "--env", "MODEL="+model,
+		"--requirements-file", filepath.Join(d.example, "requirements.txt"))
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"invoke", "score", "--project", project, "--data", "@" + filepath.Join(d.example, "patients.json")},
+		{"top", "--once", "--project", project},
+		{"delete", "deployment", "score", "--project", project}, // it would serve on without the server
+	} {
+		if err := d.millrace(vars, args...); err != nil {
+			return err
+		}
+		fmt.Println()
+	}
+	return nil
 }
 
 // pip makes sure that Python can install packages: Debian's python3 comes without

@@ -71,6 +71,26 @@ def racing():
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     return out
+def drawn(n):
+    import random
+    return random.random()
+
+def forked():
+    import multiprocessing, random
+    found = []
+    for n in range(3):
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            found.append(pool.apply(drawn, (n,)))
+    return found
+
+def started():
+    import subprocess, sys
+    return subprocess.check_output([sys.executable, "-c", "import random; print(random.random())"]).decode()
+
+def unseeded_class():
+    import random
+    return random.Random().random()
+
 def joined():
     out = {}
     threads = [threading.Thread(target=out.__setitem__, args=(i, i * i)) for i in range(6)]
@@ -137,6 +157,10 @@ var stories = []story{
 	{name: "addresses and process ids", run: handler("address"), cause: "nondeterministic"},
 	{name: "threads that race", run: handler("racing"), cause: "nondeterministic", says: "threads"},
 	{name: "threads that do not", run: handler("joined"), equal: true},
+	{name: "forked processes, seeded", run: handler("forked", "--seed", "5"), equal: true},
+	{name: "forked processes", run: handler("forked"), cause: "nondeterministic"},
+	{name: "a Python process of its own", run: handler("started", "--seed", "5"), cause: "nondeterministic", says: "Python processes"},
+	{name: "unseeded generator class", run: handler("unseeded_class"), cause: "random", says: "os.urandom"},
 	{name: "artifact only", run: handler("file_only"), equal: true, says: "0 results, 1 artifact"},
 	{name: "random artifact", run: handler("random_file"), cause: "random", says: "artifact text"},
 	{name: "result and artifact", run: handler("both"), equal: true, says: "1 result, 1 artifact"},

@@ -20,7 +20,10 @@ def answer(case):
     run = RunObject.from_dict({"spec": case["spec"]})
     execution = types.SimpleNamespace(get_dataitem=lambda url, secrets=None: mlrun.get_dataitem(url), uid="u")
     tasks = list(get_generator(run.spec, execution).generate(run))
-    out = {"parameters": [dict(task.spec.parameters) for task in tasks], "iters": [task.metadata.iteration for task in tasks]}
+    out = {
+        "parameters": [dict(task.spec.parameters) for task in tasks],
+        "iters": [task.metadata.iteration for task in tasks],
+    }
     ended = []
     for task, results in zip(tasks, case.get("results") or []):
         document = task.to_dict()

@@ -60,10 +60,14 @@ var flows = []struct {
 	{module: "flow_local_runs"},
 	{module: "flow_remote_jobs"},
 	{module: "flow_lists"},
+	{module: "flow_iterations"},
 	{module: "flow_artifact_records"},
 	{module: "flow_same_objects"},
+	{module: "flow_gateways"},
+	{module: "flow_deploy"},
 	{module: "flow_inside", inside: true},
 	{module: "flow_artifacts", inside: true},
+	{module: "flow_artifact_kinds", inside: true},
 }
 
 const (

@@ -141,7 +141,10 @@ func cmdCapture(ts *testscript.TestScript, neg bool, args []string) {
 		for key := range strings.SplitSeq(args[1], ".") {
 			value, _ = step(value, key)
 		}
-		text, _ = value.(string)
+		var is bool
+		if text, is = value.(string); !is && value != nil {
+			text = string(document.Encode(value))
+		}
 	}
 	if text == "" {
 		ts.Fatalf("there is nothing to capture")

@@ -7,10 +7,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/kind"
+	"github.com/millrace/millrace/sdk"
 )
 
 // GoBuilder returns a function that builds Go main packages, each content once,
@@ -74,7 +77,51 @@ func goDigest(ctx context.Context, plan *kind.Plan) (string, error) {
 		}
 		fmt.Fprintln(sum, bundle.Digest)
 	}
-	return hex.EncodeToString(sum.Sum(nil))[:32], nil
+	return hex.EncodeToString(sum.Sum(nil))[:32], sdkDigest(sum)
+}
+
+// sdkDigest adds what functions are built from that come without a module.
+func sdkDigest(sum io.Writer) error {
+	return fs.WalkDir(sdk.Source, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(sdk.Source, path)
+		fmt.Fprintf(sum, "%s %d\n", path, len(data))
+		_, _ = sum.Write(data)
+		return err
+	})
+}
+
+// goModule writes the go.mod of code that has none: its only dependency can be the
+// package sdk of this program, which is written to folder.
+func goModule(source, folder string) error {
+	const module = "github.com/millrace/millrace"
+	if err := os.MkdirAll(filepath.Join(folder, "sdk"), 0o700); err != nil {
+		return err
+	}
+	files := map[string][]byte{
+		filepath.Join(folder, "go.mod"): []byte("module " + module + "\n\ngo 1.24\n"),
+		filepath.Join(source, "go.mod"): []byte("module function\n\ngo 1.24\n\nrequire " + module + " v0.0.0\n\nreplace " + module + " => " + strconv.Quote(folder) + "\n"),
+	}
+	names, err := fs.Glob(sdk.Source, "*.go")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		if files[filepath.Join(folder, "sdk", name)], err = fs.ReadFile(sdk.Source, name); err != nil {
+			return err
+		}
+	}
+	for path, content := range files {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // goBuild builds into a new folder beside target and renames it.
@@ -110,7 +157,7 @@ func goBuild(ctx context.Context, plan *kind.Plan, target string) error {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); errors.Is(err, fs.ErrNotExist) && plan.Folder == "" {
-		if err := os.WriteFile(filepath.Join(source, "go.mod"), []byte("module function\n"), 0o600); err != nil {
+		if err := goModule(source, filepath.Join(temp, "millrace")); err != nil {
 			return err
 		}
 	}

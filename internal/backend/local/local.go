@@ -21,6 +21,7 @@ import (
 	"github.com/millrace/millrace/internal/limits"
 	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Backend starts and watches runners. The zero value is not usable; see New.
@@ -29,6 +30,10 @@ type Backend struct {
 	executable string
 	prelude    func(execution string) string
 	logger     *slog.Logger
+
+	// Ended, if any, is called with the spool of each runner that this process started
+	// and that has ended. Set it before the first start.
+	Ended func(dir spool.Dir)
 
 	mu      sync.Mutex
 	runners map[string]chan struct{} // execution → closed when the runner that we started is gone
@@ -88,6 +93,11 @@ func (b *Backend) spawn(id string, dir spool.Dir) error {
 		return fmt.Errorf("open runner log: %w", err)
 	}
 	defer output.Close()
+	if b.logger.Enabled(context.Background(), slog.LevelDebug) {
+		if err := dir.Note("debug", "1"); err != nil {
+			return fmt.Errorf("start runner: %w", err)
+		}
+	}
 	cmd := exec.Command(b.executable, "exec", "--spool", dir.Path)
 	cmd.Dir = dir.Path
 	cmd.Stdout, cmd.Stderr = output, output
@@ -103,6 +113,9 @@ func (b *Backend) spawn(id string, dir spool.Dir) error {
 	go func() {
 		err := cmd.Wait()
 		b.logger.Debug("runner ended", "execution", id, "result", fmt.Sprint(err))
+		if b.Ended != nil {
+			b.Ended(dir)
+		}
 		close(gone)
 	}()
 	return nil
@@ -139,6 +152,27 @@ func (b *Backend) State(id string) control.State {
 // Journal implements control.Backend.
 func (b *Backend) Journal(id string, offset int64) ([]spool.Record, int64, error) {
 	return spool.Of(b.root, id).ReadJournal(offset)
+}
+
+// Steer implements control.Backend.
+func (b *Backend) Steer(id string, change tune.Steering) error {
+	return spool.Of(b.root, id).Steer(change)
+}
+
+// Steering implements control.Backend.
+func (b *Backend) Steering(id string, offset int64) ([]tune.Steering, error) {
+	changes, _, err := spool.Of(b.root, id).Steering(offset)
+	return changes, err
+}
+
+// ParameterFile is what an earlier attempt kept of its task's parameter file, nil
+// when it kept none.
+func (b *Backend) ParameterFile(id string) ([]byte, error) {
+	content, err := os.ReadFile(filepath.Join(spool.Of(b.root, id).Path, spool.ParameterFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return content, err
 }
 
 // Stop implements control.Backend.

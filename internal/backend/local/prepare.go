@@ -2,20 +2,25 @@ package local
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/control"
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
+	"github.com/millrace/millrace/internal/run"
+	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
 	"github.com/millrace/millrace/internal/submit"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Functions reads function versions.
@@ -42,7 +47,7 @@ type Secrets interface {
 	ResolveForRun(ctx context.Context, project, uid string, names []string) (map[string]string, error)
 }
 
-// Preparer makes executions ready for this machine. All fields are required.
+// Preparer makes executions ready for this machine. All fields but Warm are required.
 type Preparer struct {
 	Functions    Functions
 	Interpreters Interpreters
@@ -54,9 +59,15 @@ type Preparer struct {
 	LogLimit     int64  // bytes; 0 for no limit
 	Version      string // of this program, for the record of what made a run
 	Prelude      func(execution string) string
+	Resolver     func(project string) datastore.Resolver                                // finds the artifacts that inputs name; nil refuses them
 	ArtifactPath func(ctx context.Context, project string) (template string, err error) // where artifacts go that are put nowhere else
 	Bundles      func(source string) (path string, err error)                           // where the code of a plan's Bundle is
-	GoBuild      func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
+	Warm         *Warm                                                                  // nil: every worker is a fresh process
+	// Iterations are those of a run, by their numbers.
+	Iterations func(ctx context.Context, key run.Key, yield func(iter int, doc document.Object) error) error
+	// ParameterFile is what an earlier execution of a task kept of its parameter file.
+	ParameterFile func(execution string) ([]byte, error)
+	GoBuild       func(ctx context.Context, plan *kind.Plan, progress func(control.Step)) (executable string, err error)
 }
 
 // Prepare implements control.Preparer.
@@ -70,16 +81,74 @@ func (p *Preparer) Prepare(ctx context.Context, e store.Execution, progress func
 	if err != nil {
 		return spool.Launch{}, nil, err
 	}
-	run := document.Map(e.Plan, "run")
-	plan, err := kind.Make(f, run)
+	doc = document.Map(e.Plan, "run")
+	plan, err := kind.Make(f, doc)
 	if err != nil {
 		return spool.Launch{}, nil, err
 	}
-	launch, err := p.Launch(ctx, e, plan, run, func(step control.Step) {
+	if plan.Search != nil {
+		plan.Search.Names = texts(document.List(e.Plan, "search", "names"))
+		if file := control.SteerFile(e.Plan); file != nil {
+			plan.Files[spool.SteerFile] = file
+		}
+	}
+	launch, err := p.Launch(ctx, e, plan, doc, func(step control.Step) {
 		p.say(e.ID, step)
 		progress(step)
 	})
+	if err == nil && launch.Search != nil && e.Attempt > 1 {
+		err = p.goOn(ctx, e, launch.Search, plan.Files)
+	}
 	return launch, plan.Files, err
+}
+
+// goOn gives a later attempt at an iterative task what there is of it: the state of
+// the search, the iterations that have ended, and the parameter file as it was.
+func (p *Preparer) goOn(ctx context.Context, e store.Execution, search *spool.Search, files map[string][]byte) error {
+	for attempt := e.Attempt - 1; attempt > 0 && files[spool.ParameterFile] == nil; attempt-- {
+		content, err := p.ParameterFile(fmt.Sprintf("%s-%d", e.UID, attempt))
+		if err != nil {
+			return err
+		}
+		if content != nil {
+			search.File, files[spool.ParameterFile] = spool.ParameterFile, content
+		}
+	}
+	kept := document.Map(e.Plan, "search_state")
+	if kept == nil {
+		return nil // no iteration was begun
+	}
+	search.State, search.Changed = &tune.State{}, document.Map(kept, "changed")
+	if err := json.Unmarshal(document.Encode(kept["state"]), search.State); err != nil {
+		return fmt.Errorf("read the state of the task: %w", err)
+	}
+	var ended []byte
+	err := p.Iterations(ctx, run.Key{Project: e.Project, UID: e.UID}, func(iter int, doc document.Object) error {
+		if !run.StateOf(doc).Terminal() {
+			return nil
+		}
+		line := document.Object{
+			"iter": iter, "state": document.String(doc, "status", "state"),
+			"parameters": document.Map(doc, "spec", "parameters"), "results": document.Map(doc, "status", "results"),
+		}
+		ended = append(document.Append(ended, line), '\n')
+		return nil
+	})
+	search.Ended, files[endedFile] = endedFile, ended
+	return err
+}
+
+// endedFile is where a spool has the iterations that ended in earlier attempts.
+const endedFile = "ended"
+
+func texts(list []any) []string {
+	out := make([]string, 0, len(list))
+	for _, item := range list {
+		if text, ok := item.(string); ok {
+			out = append(out, text)
+		}
+	}
+	return out
 }
 
 // say adds a line to the log that stands before the execution's own.
@@ -109,6 +178,9 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 		GPUs: make([]string, plan.GPUs), Grace: plan.Grace, LogLimit: p.LogLimit,
 		Timeout: plan.Thresholds["executing"],
 	}
+	if plan.Search != nil {
+		launch.Search = &spool.Search{Names: plan.Search.Names, Seed: uint64(HashSeed(e.UID))}
+	}
 	if err := p.addressing(ctx, &launch); err != nil {
 		return launch, err
 	}
@@ -118,13 +190,20 @@ func (p *Preparer) Launch(ctx context.Context, e store.Execution, plan *kind.Pla
 	if e.Attempt > 1 {
 		document.Set(run, e.Attempt-1, "status", "retry_count")
 	}
-	if err := seed(&launch, plan, run); err != nil {
+	usual := HashSeed(launch.UID)
+	if p.Warm != nil {
+		usual = p.Warm.HashSeed
+	}
+	if err := seed(&launch, plan, run, usual); err != nil {
 		return launch, err
 	}
 	var environment env.Environment
 	defer func() {
 		if err == nil {
 			err = p.record(ctx, &launch, plan, run, environment)
+		}
+		if err == nil && p.Warm != nil {
+			p.Warm.attach(&launch)
 		}
 	}()
 	if plan.Go {
@@ -186,10 +265,6 @@ func (p *Preparer) callback(own []string) []string {
 	return append(out, own...)
 }
 
-// HashPaths is the variable that makes the content of artifacts go to a path made
-// of its own hash.
-const HashPaths = "MLRUN_ARTIFACTS__GENERATE_TARGET_PATH_FROM_ARTIFACT_HASH"
-
 // addressing has artifacts below the default path addressed by their content, so
 // that no later run overwrites them. Below a path that was named for the run they
 // have readable names.
@@ -200,7 +275,7 @@ func (p *Preparer) addressing(ctx context.Context, launch *spool.Launch) error {
 	}
 	def := submit.ArtifactPath(template, launch.Project, launch.UID, document.String(launch.Run, "metadata", "labels", "owner"))
 	if strings.TrimRight(document.String(launch.Run, "spec", "output_path"), "/") == strings.TrimRight(def, "/") {
-		launch.Env = append([]string{HashPaths + "=true"}, launch.Env...)
+		launch.Env = append([]string{runner.HashPaths + "=true"}, launch.Env...)
 	}
 	return nil
 }

@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/millrace/millrace/internal/control"
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/digest"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
@@ -25,7 +28,6 @@ import (
 // Environment variables by which the Python runtime learns of a seed and of a run
 // that is repeated.
 const (
-	seedVariable  = "MILLRACE_SEED"
 	watchVariable = "MILLRACE_WATCH"
 	hashVariable  = "PYTHONHASHSEED"
 )
@@ -49,12 +51,13 @@ func HashSeedOf(uid string) []string {
 
 // seed puts the run's seeds into the launch's environment, before what the function
 // itself sets there.
-func seed(launch *spool.Launch, plan *kind.Plan, run document.Object) error {
+// usual is the seed of hashes of a run that says nothing about it.
+func seed(launch *spool.Launch, plan *kind.Plan, run document.Object, usual uint32) error {
 	n, given, err := provenance.Seed(run)
 	if err != nil {
 		return err
 	}
-	hash := HashSeed(launch.UID)
+	hash := usual
 	if repeated := document.Map(run, "spec", "rerun"); repeated != nil {
 		launch.Env = append(slices.Clip(launch.Env), watchVariable+"=1")
 		if recorded, ok := document.Int(repeated, "hash_seed"); ok {
@@ -62,7 +65,7 @@ func seed(launch *spool.Launch, plan *kind.Plan, run document.Object) error {
 		}
 	}
 	if given {
-		launch.Env = append(slices.Clip(launch.Env), seedVariable+"="+strconv.FormatInt(n, 10))
+		launch.Env = append(slices.Clip(launch.Env), runner.SeedVariable+"="+strconv.FormatInt(n, 10))
 		hash = uint32(n)
 	}
 	_, inherited := os.LookupEnv(hashVariable)
@@ -151,7 +154,7 @@ func (p *Preparer) record(ctx context.Context, launch *spool.Launch, plan *kind.
 		record["rerun_of"] = of
 	}
 	if plan.Cache != provenance.CacheOff {
-		record["cache"] = cached(ctx, plan, run, record)
+		record["cache"] = p.cached(ctx, launch, plan, run, record)
 	}
 	launch.Provenance = document.Encode(record)
 	return nil
@@ -159,17 +162,24 @@ func (p *Preparer) record(ctx context.Context, launch *spool.Launch, plan *kind.
 
 // cached is what is recorded of the cache: the key and the inputs that it stands
 // for, or why there is none.
-func cached(ctx context.Context, plan *kind.Plan, run, record document.Object) document.Object {
+func (p *Preparer) cached(ctx context.Context, launch *spool.Launch, plan *kind.Plan, run, record document.Object) document.Object {
 	inputs, sums := document.Object{}, document.Object{}
 	for key, value := range document.Map(run, "spec", "inputs") {
 		url, _ := value.(string)
 		name, entry := runner.Input(ctx, run, "", key, url)
-		inputs[name], sums[name] = entry, entry["digest"]
+		if document.String(entry, "digest") == "" && strings.Contains(url, "://") && !strings.HasPrefix(url, "file://") {
+			entry = runner.Remote(ctx, p.stores(launch), url)
+		}
+		inputs[name], sums[name] = entry, provenance.Identity(entry)
 	}
-	key, refused := provenance.Key(provenance.Cacheable{
+	cacheable := provenance.Cacheable{
 		Record: record, Run: run, Handler: plan.Handler, Inputs: inputs,
 		Python: plan.Mode != spool.ModeCommand, Variable: plan.Variable,
-	})
+	}
+	if !cacheable.Python {
+		cacheable.Program = program(ctx, launch)
+	}
+	key, refused := provenance.Key(cacheable)
 	if key == "" {
 		return document.Object{"refused": refused}
 	}
@@ -179,6 +189,56 @@ func cached(ctx context.Context, plan *kind.Plan, run, record document.Object) d
 	}
 	return out
 }
+
+// stores are those that an execution without secrets of its own gets to: others have
+// no key.
+func (p *Preparer) stores(launch *spool.Launch) *datastore.Stores {
+	environ := map[string]string{}
+	for _, entry := range append(Environment(os.Environ()), launch.Env...) {
+		name, value, _ := strings.Cut(entry, "=")
+		environ[name] = value
+	}
+	options := datastore.Options{Lookup: runner.Lookup(environ), Dir: "/"}
+	if p.Resolver != nil {
+		options.Resolver = p.Resolver(launch.Project)
+	}
+	return datastore.New(options)
+}
+
+// program describes what a command executes besides the function's own code: for
+// which system, and the digests of the executable and of the files that its
+// arguments name. nil when the executable cannot be found or read.
+func program(ctx context.Context, launch *spool.Launch) []string {
+	out := []string{runtime.GOOS + "/" + runtime.GOARCH}
+	for i, word := range launch.Command {
+		path := word
+		switch {
+		case strings.HasPrefix(word, kind.CodeFile): // the code has a digest of its own
+			continue
+		case i == 0 && !strings.Contains(word, "/"):
+			var err error
+			if path, err = exec.LookPath(word); err != nil {
+				return nil
+			}
+		case !filepath.IsAbs(word):
+			if i == 0 && launch.Bundle == "" {
+				return nil
+			}
+			continue // of the bundle, which has a digest of its own
+		}
+		sum, _, err := digest.Path(ctx, path, programLimit)
+		switch {
+		case err == nil:
+			out = append(out, sum)
+		case i == 0:
+			return nil
+		}
+	}
+	return out
+}
+
+// programLimit bounds what is read of an executable.
+const programLimit = 1 << 30
 
 // outside is the digest of the code that the function only points at; complete is
 // false when it is too much to read.

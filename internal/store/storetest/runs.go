@@ -145,6 +145,89 @@ func testRuns(t *testing.T, fresh Fresh) {
 		_, err = b.RunGet(b.ctx, run.Key{Project: "default", UID: "u1", Iter: 200})
 		b.refuses(err, fault.CodeNotFound, "iter=200")
 	})
+	t.Run("pages of iterations", func(t *testing.T) {
+		b := setup(t, fresh)
+		none := func(document.Object) error { panic("called") }
+		_, err := b.RunIterations(b.ctx, key, store.IterationFilter{}, none)
+		b.refuses(err, fault.CodeNotFound, "Run not found")
+		b.doc(b.RunPut(b.ctx, key, object(`{"metadata":{"name":"n"}}`)))
+		results := []string{
+			`{"acc":0.5,"o":{"deep":2}}`, `{"acc":-3}`, `{"acc":"high"}`, `{}`, `{"acc":12}`, `{"acc":null}`, `{"acc":0.5}`, `{"acc":true,"o.deep":1}`, `{"acc":1e300}`, `{"it's":7}`,
+		}
+		var changes []store.ChildChange
+		for i, text := range results {
+			changes = append(changes, store.ChildChange{Iter: i + 1, Change: func(doc document.Object) (document.Object, error) {
+				state := "completed"
+				if i%3 == 2 {
+					state = "error"
+				}
+				run.Merge(doc, object(`{"results":%s,"parameters":{"rate":%d}}`, text, -i))
+				document.Set(doc, state, "status", "state")
+				return doc, nil
+			}})
+		}
+		b.must(b.Tx(b.ctx, func(tx *store.Tx) error { return tx.RunChildren(b.ctx, key, changes) }))
+		for _, test := range []struct {
+			sort   string
+			states []string
+			page   store.Page
+			want   string
+			more   bool
+		}{
+			{"", nil, store.Page{}, "[1 2 3 4 5 6 7 8 9 10]", false},
+			{"-iter", nil, store.Page{Size: 3, Offset: 2}, "[8 7 6]", true},
+			{"iter", []string{"error"}, store.Page{}, "[3 6 9]", false},
+			{"output.acc", nil, store.Page{}, "[2 1 7 8 5 9 3 4 6 10]", false},
+			{"-output.acc", nil, store.Page{}, "[9 5 8 1 7 2 3 4 6 10]", false},
+			{"-output.acc", nil, store.Page{Size: 4}, "[9 5 8 1]", true},
+			{"-output.acc", []string{"completed"}, store.Page{Size: 4, Offset: 4}, "[2 4 10]", false},
+			{"output.o.deep", nil, store.Page{Size: 3}, "[8 1 2]", true},
+			{"param.rate", nil, store.Page{Size: 2}, "[10 9]", true},
+			{"output.it's", nil, store.Page{Size: 1}, "[10]", true},
+			{"output.nothing", nil, store.Page{Size: 2, Offset: 9}, "[10]", false},
+			{"output.acc", nil, store.Page{Size: 2, Offset: 100}, "[]", false},
+		} {
+			sort, err := store.ParseIterationSort(test.sort)
+			b.must(err)
+			iters := []int64{}
+			more, err := b.RunIterations(b.ctx, key, store.IterationFilter{Sort: sort, States: test.states, Page: test.page}, func(doc document.Object) error {
+				iter, _ := document.Int(doc, "metadata", "iteration")
+				iters = append(iters, iter)
+				return nil
+			})
+			b.must(err)
+			if got := fmt.Sprint(iters); got != test.want || more != test.more {
+				b.Errorf("%s %v %v: %s, more %v; want %s, %v", test.sort, test.states, test.page, got, more, test.want, test.more)
+			}
+		}
+	})
+	t.Run("all of many iterations", func(t *testing.T) {
+		b := setup(t, fresh)
+		b.doc(b.RunPut(b.ctx, key, object(`{"metadata":{"name":"n"}}`)))
+		var changes []store.ChildChange
+		for i := range 1203 { // several chunks
+			changes = append(changes, store.ChildChange{Iter: i + 1, Change: func(doc document.Object) (document.Object, error) {
+				run.Merge(doc, object(`{"results":{"x":%d}}`, (i*500)%1203))
+				return doc, nil
+			}})
+		}
+		b.must(b.Tx(b.ctx, func(tx *store.Tx) error { return tx.RunChildren(b.ctx, key, changes) }))
+		next := int64(0)
+		more, err := b.RunIterations(b.ctx, key, store.IterationFilter{Sort: store.IterationSort{Section: "output", Name: "x"}}, func(doc document.Object) error {
+			if x, _ := document.Int(doc, "status", "results", "x"); x != next {
+				return fmt.Errorf("%d, not %d", x, next)
+			}
+			next++
+			return nil
+		})
+		if err != nil || more || next != 1203 {
+			b.Error(next, more, err)
+		}
+		enough := errors.New("enough")
+		if _, err := b.RunIterations(b.ctx, key, store.IterationFilter{}, func(document.Object) error { return enough }); !errors.Is(err, enough) {
+			b.Error(err)
+		}
+	})
 	t.Run("a live run is not deleted", func(t *testing.T) {
 		b := setup(t, fresh)
 		b.doc(b.RunPut(b.ctx, key, object(`{"metadata":{"name":"n"},"status":{"state":"running"}}`)))

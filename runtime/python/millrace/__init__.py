@@ -1,8 +1,9 @@
 """Millrace beside your code: the run's context, its inputs and its outputs.
 
 Public names: Context (also as MLClientCtx), DataItem, the kinds of artifacts,
-get_context, get_or_create_ctx, get_dataitem, get_model, update_model. A handler
-gets its context as the argument `context`; a script calls get_context().
+get_context, get_or_create_ctx, get_dataitem, get_model, update_model,
+update_dataset_meta; Event and Response of real-time functions. A handler gets its context as the argument `context`; a
+script calls get_context().
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from millrace._data import DataItem
     from millrace._datasets import DatasetArtifact, TableArtifact
     from millrace._documents import DocumentArtifact, DocumentLoaderSpec
+    from millrace._event import Event
     from millrace._models import Feature, ModelArtifact, get_model
     from millrace._plots import ChartArtifact, PlotArtifact, PlotlyArtifact
+    from millrace._response import Response
 
 __all__ = [
     "Artifact",
@@ -28,16 +31,19 @@ __all__ = [
     "DirArtifact",
     "DocumentArtifact",
     "DocumentLoaderSpec",
+    "Event",
     "Feature",
     "MLClientCtx",
     "ModelArtifact",
     "PlotArtifact",
     "PlotlyArtifact",
+    "Response",
     "TableArtifact",
     "get_context",
     "get_dataitem",
     "get_model",
     "get_or_create_ctx",
+    "update_dataset_meta",
     "update_model",
 ]
 
@@ -57,6 +63,8 @@ _HOMES = {
     "Feature": "_models",
     "ModelArtifact": "_models",
     "get_model": "_models",
+    "Event": "_event",
+    "Response": "_response",
 }
 
 
@@ -93,3 +101,10 @@ def get_dataitem(url: str, **_options: Any) -> DataItem:
 def update_model(model_artifact: Any, *arguments: Any, **options: Any) -> Artifact:
     """Add to what is recorded about a model, in the run of this process."""
     return get_context().update_model(model_artifact, *arguments, **options)
+
+
+def update_dataset_meta(artifact: Any, *arguments: Any, **options: Any) -> Artifact:
+    """Change what is recorded about a data set, in the run of this process; see millrace._datasets.update_meta."""
+    from millrace import _datasets
+
+    return _datasets.update_meta(get_context(), artifact, *arguments, **options)

@@ -161,7 +161,8 @@ def _request(
     subject = query.get("url") or query.get("uri") or query.get("key") or "the copy"
     if not path:
         raise ValueError(
-            "%s cannot be reached: this process has no data channel; run the function with millrace run" % subject
+            "%s cannot be reached: this process has no data channel; what 'millrace run' executes has one, "
+            "a deployed function has none and reads files by their path" % subject
         )
     connection = _Connection(path)
     target = route + ("?" + urlencode(query) if query else "")

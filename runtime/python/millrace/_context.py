@@ -118,7 +118,7 @@ class MLClientCtx:
     @property
     def parameters(self) -> dict[str, Any]:
         """A copy of the parameters."""
-        return dict(_copy(self._parameters))
+        return dict(_values.copy(self._parameters))
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -128,7 +128,7 @@ class MLClientCtx:
     @property
     def results(self) -> dict[str, Any]:
         """A copy of what was logged so far."""
-        return dict(_copy(self._results))
+        return dict(_values.copy(self._results))
 
     @property
     def artifacts(self) -> list[dict[str, Any]]:
@@ -189,7 +189,7 @@ class MLClientCtx:
         if key not in self._parameters:
             self._parameters[key] = default
             if default:
-                self._update("parameters", {key: _plain(default)})
+                self._update("parameters", {key: _values.plain(default)})
         return self._parameters[key]
 
     def get_input(self, key: str, url: str = "") -> DataItem:
@@ -206,22 +206,9 @@ class MLClientCtx:
         return item
 
     def _read(self, item: DataItem, size: int | None, digest: str | None) -> None:
-        """Record what an input was when it was read. Files that the run was given are looked at by the host."""
-        if digest is None and item.kind == "file":
-            if item.url_given in ((self._document.get("spec") or {}).get("inputs") or {}).values():
-                return
-            if size is not None and size <= _MEASURED:
-                from millrace import _content
+        from millrace import _reading
 
-                digest = _content.measure(item.local()).digest
-        facts: dict[str, Any] = {"url": item.artifact_url}
-        if size is not None:
-            facts["size"] = size
-        if digest:
-            facts["digest"] = digest
-        if item.artifact_url != item.url:
-            facts["target"] = item.url
-        self._emit({"t": "provenance", "iter": self._iteration, "inputs": {item.key: facts}})
+        _reading.record(self, item, size, digest)
 
     def get_dataitem(self, url: str, secrets: dict[str, str] | None = None) -> DataItem:
         """Return the data at url without recording it as an input; credentials are the run's, not secrets."""
@@ -313,7 +300,9 @@ class MLClientCtx:
             if child._state == "running":
                 child.commit(completed=completed)
         if completed and not self._table_sent:
-            self._send_table()
+            from millrace import _children
+
+            _children.send_table(self)
 
     def store_run(self) -> None:
         """Do nothing: every change has been sent already."""
@@ -321,10 +310,10 @@ class MLClientCtx:
     # -- artifacts
 
     def log_artifact(self, item: Any, body: Any = None, *arguments: Any, **options: Any) -> Artifact:
-        """Write or copy a file or folder under artifact_path and record it; see millrace._artifacts.log."""
-        from millrace import _artifacts
+        """Write or copy a file or folder under artifact_path and record it; see millrace._placing.log."""
+        from millrace import _placing
 
-        return self.update_artifact(_artifacts.log(self, item, body, *arguments, **options))
+        return self.update_artifact(_placing.log(self, item, body, *arguments, **options))
 
     def log_dataset(self, key: str, df: Any = None, *arguments: Any, **options: Any) -> Artifact:
         """Write a table and record it with preview, schema and statistics; see millrace._datasets.log."""
@@ -384,101 +373,37 @@ class MLClientCtx:
 
     def get_child_context(self, with_parent_params: bool = False, **params: Any) -> MLClientCtx:
         """Start a child run with params, numbered from 1; with_parent_params keeps the parent's as well."""
-        if self._iteration:
-            raise ValueError("a child run cannot have children; call get_child_context on the parent's context")
-        document = dict(self._document)
-        document["spec"] = dict(document.get("spec") or {}, parameters={})
-        parameters = dict(self._parameters, **params) if with_parent_params else params
-        child = MLClientCtx(
-            document,
-            self._emit,
-            iteration=len(self._children) + 1,
-            parameters=parameters,
-            inputs=self._inputs,
-            parent=self,
-        )
-        child.artifact_path = self.artifact_path
-        child._labels = dict(self._labels)
-        self._emit(
-            {"t": "child", "iter": child._iteration, "parameters": _plain(parameters), "state": "running"},
-        )
-        self._children.append(child)
-        self._table_sent = False
-        return child
+        from millrace import _children
+
+        return _children.start(self, with_parent_params, params)
 
     def mark_as_best(self) -> None:
         """Make this child the parent's best: its results and artifacts become the parent's."""
-        parent = self._parent
-        if parent is None:
+        from millrace import _children
+
+        if self._parent is None:
             raise ValueError("mark_as_best is for child contexts; make one with get_child_context")
-        parent._adopt(self)
+        _children.adopt(self._parent, self)
 
     def update_child_iterations(self, best_run: int = 0, commit_children: bool = False, completed: bool = True) -> None:
         """Send the table of the children; best_run is the number of the best one, 0 for none."""
-        if best_run < 0 or best_run > len(self._children):
-            raise ValueError("best_run is %d, but there are %d child runs" % (best_run, len(self._children)))
-        if commit_children:
-            for child in self._children:
-                child.commit(completed=completed)
-        if best_run:
-            self._adopt(self._children[best_run - 1])
-        self._send_table()
+        from millrace import _children
 
-    def _adopt(self, child: MLClientCtx) -> None:
-        self._best = child._iteration
-        results = dict(child._results, best_iteration=child._iteration)
-        self._update("results", results)
-        self._results.update(results)
-        self._artifacts.update(child._artifacts)
-        self._table_sent = False
-
-    def _send_table(self) -> None:
-        self._emit({"t": "iterations", "table": self._table(), "best": self._best})
-        self._table_sent = True
-
-    def _table(self) -> list[list[Any]]:
-        parameters: dict[str, None] = {}
-        outputs: dict[str, None] = {}
-        for child in self._children:
-            parameters.update(dict.fromkeys(child._parameters))
-            outputs.update(dict.fromkeys(child._results))
-        rows: list[list[Any]] = [
-            ["state", "iter"] + ["param." + key for key in parameters] + ["output." + key for key in outputs]
-        ]
-        for child in self._children:
-            row: list[Any] = [child._state, child._iteration]
-            row += [_plain(child._parameters.get(key)) for key in parameters]
-            row += [child._results.get(key) for key in outputs]
-            rows.append(row)
-        return rows
+        _children.update(self, best_run, commit_children, completed)
 
     # -- serialisation
 
     def get_meta(self) -> dict[str, Any]:
         """Return how artifacts name this run as their producer."""
-        uri = "%s/%s" % (self.project, self.uid)
-        meta = {"name": self.name, "kind": "run", "uri": uri, "owner": self._labels.get("owner", "")}
-        if "workflow" in self._labels:
-            meta["workflow"] = self._labels["workflow"]
-        return meta
+        from millrace import _documented
+
+        return _documented.producer(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as a document, with what was logged so far."""
-        document: dict[str, Any] = _copy(self._document)
-        document["kind"] = "run"
-        metadata = document.setdefault("metadata", {})
-        metadata.update(name=self.name, labels=self.labels, annotations=self.annotations, iteration=self._iteration)
-        spec = document.setdefault("spec", {})
-        spec.update(parameters=self.parameters, inputs=dict(self._inputs), output_path=self.artifact_path)
-        status: dict[str, Any] = {"results": self.results, "state": self._state}
-        if self._artifacts:
-            status["artifacts"] = self.artifacts
-        if self._error is not None:
-            status["error"] = self._error
-        if self._children:
-            status["iterations"] = self._table()
-        document["status"] = dict(document.get("status") or {}, **status)
-        return document
+        from millrace import _documented
+
+        return _documented.document(self)
 
     def to_json(self) -> str:
         """Return to_dict() as JSON."""
@@ -515,32 +440,3 @@ class MLClientCtx:
 
 
 Context = MLClientCtx
-
-_MAX_DEPTH = 100
-_MEASURED = 256 << 20  # larger files that only the code named are recorded without a digest
-
-
-def _copy(value: Any) -> Any:
-    if type(value) is dict:
-        return {key: _copy(item) for key, item in value.items()}
-    if type(value) is list:
-        return [_copy(item) for item in value]
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """Return value as JSON holds it; parameters are not cast as results are."""
-    from millrace import _json
-
-    text = _json.dumps(value)
-    if _depth(value) > _MAX_DEPTH:
-        raise ValueError("a parameter is nested deeper than %d levels" % _MAX_DEPTH)
-    return _json.loads(text)
-
-
-def _depth(value: Any) -> int:
-    if type(value) is dict:
-        return 1 + max(map(_depth, value.values()), default=0)
-    if type(value) in (list, tuple):
-        return 1 + max(map(_depth, value), default=0)
-    return 0

@@ -323,12 +323,53 @@ def log(
     **options: Any,
 ) -> Artifact:
     """Log a data set. Further options go to DatasetArtifact and from there to what writes the file."""
-    from millrace import _artifacts
+    from millrace import _placing
 
     artifact = DatasetArtifact(
         key, df, preview, format, stats, extra_data=extra_data, label_column=label_column, **options
     )
-    return _artifacts.log(
+    return _placing.log(
         context, artifact, None, local_path, artifact_path, tag,
         target_path=target_path, upload=upload, labels=labels, db_key=db_key,
     )  # fmt: skip
+
+
+def update_meta(
+    context: MLClientCtx,
+    artifact: Any,
+    from_df: Any = None,
+    schema: dict[str, Any] | None = None,
+    header: list[Any] | None = None,
+    preview: list[Any] | None = None,
+    stats: dict[str, Any] | None = None,
+    extra_data: dict[str, Any] | None = None,
+    column_metadata: dict[str, Any] | None = None,
+    labels: dict[str, Any] | None = None,
+    ignore_preview_limits: bool = False,
+) -> Artifact:
+    """Change what is recorded about a data set (an artifact, a DataItem or a store:// URI) and record it again.
+
+    from_df is a frame from which preview, header, schema, length and statistics
+    are taken; each of the others that is given wins over it.
+    """
+    from millrace._data import DataItem
+
+    if hasattr(artifact, "artifact_url"):
+        artifact = artifact.meta
+    elif isinstance(artifact, str) and artifact.startswith("store://"):
+        artifact = DataItem("", artifact).meta
+    if not isinstance(artifact, DatasetArtifact):
+        raise TypeError("update_dataset_meta takes a data set: its artifact, a DataItem of it or its store:// URI")
+    if from_df is not None:
+        artifact._how = (None, None, ignore_preview_limits)
+        artifact.describe(frame_of(from_df))
+    for name, value in (
+        ("schema", schema), ("header", header), ("preview", preview), ("stats", stats),
+        ("column_metadata", column_metadata),
+    ):  # fmt: skip
+        if value:
+            setattr(artifact, name, value)
+    artifact.labels.update((str(key), str(value)) for key, value in (labels or {}).items())
+    for key, value in (extra_data or {}).items():
+        artifact.extra_data[str(key)] = getattr(value, "target_path", None) or getattr(value, "artifact_url", value)
+    return context.update_artifact(artifact)

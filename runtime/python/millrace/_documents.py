@@ -100,7 +100,7 @@ def log(
     **options: Any,
 ) -> Artifact:
     """Log a document. Its key is made of its path if it has none; unless upload is true it stays where it is."""
-    from millrace import _artifacts
+    from millrace import _placing
 
     source = str(local_path or target_path or "")
     if not key and not source:
@@ -109,7 +109,7 @@ def log(
         key or _key(source), source or None, document_loader_spec or DocumentLoaderSpec(), collections, **options
     )
     label = source if len(source) <= _LABEL else source[: _LABEL - 3] + "..."
-    return _artifacts.log(
+    return _placing.log(
         context, artifact, None, local_path or None, artifact_path, tag, target_path=target_path, upload=upload,
         labels=dict(labels or {}, **({"source": label} if label else {})), db_key=db_key,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Finding the built-in `mlrun`, where the package itself is not installed.
+"""Finding the built-in `mlrun` and `nuclio_sdk`, where the packages themselves are not installed.
 
 The modules are the files in facade/. A module or an attribute that it does not
 have is an error whose text says how to get the package itself.
@@ -7,6 +7,7 @@ have is an error whose text says how to get the package itself.
 from __future__ import annotations
 
 import sys
+from abc import ABCMeta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
 
 _FOLDER = __file__.rpartition("/")[0] + "/facade/"
 _FILES = (
-    "artifacts", "config", "datastore", "errors", "execution", "package", "projects", "run", "secrets", "utils",
+    "artifacts", "config", "datastore", "errors", "execution", "feature_store", "package", "projects", "run", "secrets",
+    "serving", "utils",
 )  # fmt: skip
 # Modules of the package whose names are those of the module above them here.
 _ALIASES = (
     "artifacts.base", "artifacts.dataset", "artifacts.manager", "artifacts.model", "artifacts.plots", "datastore.base",
-    "datastore.datastore", "package.context_handler", "package.utils", "utils.helpers", "utils.logger",
+    "datastore.datastore", "feature_store.api", "feature_store.steps", "package.context_handler", "package.errors",
+    "package.log_hint", "package.packager", "package.packagers", "package.packagers.default_packager", "package.utils",
+    "serving.remote", "serving.routers", "serving.server", "serving.states", "serving.utils", "serving.v1_serving",
+    "serving.v2_serving", "utils.helpers", "utils.logger",
 )  # fmt: skip
 
 
@@ -51,6 +56,37 @@ def submodule(owner: str, name: str) -> Any:
     raise AttributeError(sentence(full))
 
 
+class Absent(ABCMeta):
+    """The type of stand-ins for classes and functions that are not here.
+
+    They can be imported, named in type hints and derived from, as modules do when
+    they are loaded; whoever calls one, or takes something from it, is told what to do.
+    """
+
+    def __call__(cls, *_args: Any, **_options: Any) -> Any:
+        raise NotImplementedError(sentence(_absent_of(cls)))
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError("type object %r has no attribute %r" % (cls.__name__, name))
+        raise AttributeError(sentence("%s.%s" % (_absent_of(cls), name)))
+
+
+def _absent_of(cls: type) -> str:
+    """Name the stand-in that cls is, or is derived from."""
+    stand_in = next((base for base in cls.__mro__ if base.__dict__.get("__absent__")), cls)
+    return "%s.%s" % (stand_in.__module__, stand_in.__name__)
+
+
+def absent(owner: str, name: str, names: tuple[str, ...]) -> Any:
+    """Answer the __getattr__ of a module whose names are all absent: the stand-in of one of names."""
+    if name not in names:
+        return submodule(owner, name)
+    stand_in = Absent(name, (), {"__module__": owner, "__absent__": True})
+    setattr(sys.modules[owner], name, stand_in)
+    return stand_in
+
+
 def find(name: str, finder: Any) -> Any:
     """Return the spec of a module of the facade; None if the real package is there.
 
@@ -58,7 +94,7 @@ def find(name: str, finder: Any) -> Any:
     """
     finders = sys.meta_path
     later = finders[finders.index(finder) + 1 :] if finder in finders else []
-    if name == "mlrun":
+    if name in ("mlrun", "nuclio_sdk"):
         for other in later:
             spec = other.find_spec(name, None) if hasattr(other, "find_spec") else None
             if spec is not None:
@@ -68,9 +104,11 @@ def find(name: str, finder: Any) -> Any:
     from importlib.machinery import ModuleSpec, SourceFileLoader
 
     path = name.partition(".")[2]
+    if name == "nuclio_sdk":
+        path = name
     if path in _ALIASES:
         return ModuleSpec(name, _Alias(), is_package=True)  # type: ignore[arg-type]
-    if path and path not in _FILES:
+    if path and path not in _FILES and path != name:
         # Its name is not the one asked for: `from mlrun import x` would hide the sentence otherwise.
         raise ModuleNotFoundError(sentence(name), name="mlrun")
     file = _FOLDER + (path or "__init__") + ".py"

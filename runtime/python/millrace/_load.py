@@ -24,6 +24,7 @@ class Script:
     """A file that runs as __main__ in every call."""
 
     name = "__main__"
+    returns = False
 
     def __init__(self, file: str, argv: list[str]) -> None:
         self._file = file
@@ -44,6 +45,8 @@ class Script:
 
 class Handler:
     """A function or a method of a class, called with the run's arguments."""
+
+    returns = True
 
     def __init__(self, name: str, function: Any, cls: Any = None, method: str = "") -> None:
         self.name = name
@@ -68,6 +71,10 @@ class Handler:
             function = self._bound(target, parameters.pop("_init_args", None))
             binder = Binder(function, self.name)
         typed = None
+        if target is context and "custom_packagers" in (context._document.get("spec") or ()):
+            from millrace import _packagers
+
+            _packagers.of_run(context)  # one that is needed and missing fails the run before its code begins
         if target is context and inputs and binder.has_types(inputs, context._hints):
             from millrace import _unpack
 
@@ -105,6 +112,29 @@ class Handler:
 
 def load(head: dict[str, Any]) -> Script | Handler:
     """Prepare the process as the load message asks for and load the code."""
+    file = head.get("file")
+    if head.get("mode") == "main":
+        _prepare(head)
+        if not file:
+            raise UserError("there is no file to run")
+        return Script(file, head.get("argv") or [])
+    return resolve(head.get("handler") or "", load_module(head))
+
+
+def load_module(head: dict[str, Any]) -> ModuleType | None:
+    """Do what load does, but for finding the handler."""
+    _prepare(head)
+    file = head.get("file")
+    sys.argv = [file or "", *(head.get("argv") or [])]
+    if file:
+        return _load_file(file)
+    if head.get("module"):
+        _site.complete()
+        return _import(head["module"])
+    return None
+
+
+def _prepare(head: dict[str, Any]) -> None:
     env = head.get("env") or {}
     _environment(env)
     if "MILLRACE_SEED" in env or "MILLRACE_WATCH" in env:
@@ -125,18 +155,6 @@ def load(head: dict[str, Any]) -> Script | Handler:
     for folder in [posix.getcwd() if workdir else None, *(head.get("pythonpath") or ())]:
         if folder and folder not in sys.path:
             sys.path.append(folder)
-    if head.get("mode") == "main":
-        if not file:
-            raise UserError("there is no file to run")
-        return Script(file, head.get("argv") or [])
-    sys.argv = [file or "", *(head.get("argv") or [])]
-    module = None
-    if file:
-        module = _load_file(file)
-    elif head.get("module"):
-        _site.complete()
-        module = _import(head["module"])
-    return resolve(head.get("handler") or "", module)
 
 
 def _environment(env: dict[str, str]) -> None:

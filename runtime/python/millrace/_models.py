@@ -277,7 +277,7 @@ def log(
     target_path: str = "",
 ) -> Artifact:
     """Log a model: its content is body, or the file model_file (in model_dir)."""
-    from millrace import _artifacts
+    from millrace import _placing
 
     if training_set is not None and inputs:
         raise ValueError("the model %r is given inputs and a training_set to take them from; give one" % key)
@@ -289,7 +289,7 @@ def log(
         artifact.infer_from_df(training_set, label_column)
     if artifact.is_remote:
         upload = False
-    return _artifacts.log(
+    return _placing.log(
         context, artifact, None, None, artifact_path, tag, target_path=target_path, upload=upload,
         labels=dict(labels or {}, **({"framework": framework} if framework else {})), db_key=db_key,
     )  # fmt: skip

@@ -34,6 +34,13 @@ class Packed:
         self.artifact = artifact
         self.temporary = temporary
 
+    def discard(self) -> None:
+        """Delete the temporary files."""
+        if self.temporary:
+            import shutil
+
+            shutil.rmtree(self.temporary, ignore_errors=True)
+
 
 def pack(key: str, value: Any, kind: str, options: dict[str, Any]) -> Packed:
     """Pack one value as kind, or as its type's default if that is ""; options are those of a hint in dict form."""
@@ -46,22 +53,35 @@ def pack(key: str, value: Any, kind: str, options: dict[str, Any]) -> Packed:
     if kind == "object":
         return _object(key, value, options)
     maker = _MAKERS.get((family, kind))
+    if maker is None and family in ("array", "arrays", "frame", "series"):
+        from millrace import _tables
+
+        maker = _tables.MAKERS.get((family, kind))
     if maker is None:
         raise Refused("a value of type %s cannot be packed as %s" % (_type_name(value), kind))
     packed: Packed = maker(key, value, options)
     return packed
 
 
-def log(context: MLClientCtx, packed: Packed) -> None:
-    """Log the artifact of packed, if it has one, and delete its temporary files."""
-    import shutil
+def by(packager: Any, key: str, value: Any, kind: str, options: dict[str, Any]) -> Packed:
+    """Pack one value with a packager of the project."""
+    made = packager.pack(value, key, kind or None, options)
+    if isinstance(made, dict):
+        return Packed({name: _result(item, _family(item)) for name, item in made.items()})
+    artifact, instructions = made
+    chosen = kind or packager.get_default_packing_artifact_type(value)
+    record(artifact, value, type(packager).__name__, instructions or {}, str(getattr(chosen, "value", chosen)))
+    return Packed(artifact=artifact)
 
+
+def log(context: MLClientCtx, packed: Packed, **options: Any) -> None:
+    """Log the artifact of packed, if it has one, and delete its temporary files."""
     try:
         if packed.artifact is not None:
-            context.log_artifact(packed.artifact)
+            options["labels"] = options.get("labels") or packed.artifact.labels or None
+            context.log_artifact(packed.artifact, **options)
     finally:
-        if packed.temporary:
-            shutil.rmtree(packed.temporary, ignore_errors=True)
+        packed.discard()
 
 
 def _family(value: Any) -> str:
@@ -140,7 +160,8 @@ def _lists(value: Any) -> Any:
     return value
 
 
-def _option(options: dict[str, Any], name: str, default: str, known: Any) -> str:
+def option(options: dict[str, Any], name: str, default: str, known: Any) -> str:
+    """Return one of options, which must be among known."""
     value = str(options.get(name) or default)
     if value not in known:
         raise Refused("the %s %r is none of %s" % (name, value, ", ".join(known)))
@@ -161,11 +182,12 @@ def _file(key: str, path: str, value: Any, packager: str, instructions: dict[str
     from millrace import Artifact
 
     artifact = Artifact(key, src_path=path)
-    _record(artifact, value, packager, instructions, kind)
+    record(artifact, value, packager, instructions, kind)
     return Packed(artifact=artifact)
 
 
-def _record(artifact: Any, value: Any, packager: str, instructions: dict[str, Any], kind: str) -> None:
+def record(artifact: Any, value: Any, packager: str, instructions: dict[str, Any], kind: str) -> None:
+    """Note in artifact how value was packed."""
     artifact.unpackaging_instructions = {
         "packager_name": packager,
         "object_type": _type_name(value),
@@ -174,7 +196,7 @@ def _record(artifact: Any, value: Any, packager: str, instructions: dict[str, An
     }
 
 
-def _temporary_file(
+def temporary_file(
     key: str, extension: str, value: Any, packager: str, instructions: dict[str, Any], write: Any, kind: str = "file"
 ) -> Packed:
     """Let write(path) make the file of an artifact."""
@@ -221,14 +243,14 @@ def _object(key: str, value: Any, options: dict[str, Any]) -> Packed:
         with open(path, "wb") as file:
             module.dump(value, file)
 
-    return _temporary_file(key, "pkl", value, "DefaultPackager", instructions, write, "object")
+    return temporary_file(key, "pkl", value, "DefaultPackager", instructions, write, "object")
 
 
 _COLLECTION_PACKAGERS = {kind: kind.__name__.capitalize() + "Packager" for kind in _COLLECTIONS}
 
 
 def _collection_file(key: str, value: Any, options: dict[str, Any]) -> Packed:
-    form = _option(options, "file_format", "json", ("json", "jsonl", "yaml", "txt"))
+    form = option(options, "file_format", "json", ("json", "jsonl", "yaml", "txt"))
     plain = value if isinstance(value, (dict, list)) else list(value)
 
     def write(path: str) -> None:
@@ -249,7 +271,7 @@ def _collection_file(key: str, value: Any, options: dict[str, Any]) -> Packed:
                 json.dump(plain, file, default=_plain, indent=4)
 
     packager = _COLLECTION_PACKAGERS[type(value)]
-    return _temporary_file(key, form, value, packager, {"file_format": form}, write)
+    return temporary_file(key, form, value, packager, {"file_format": form}, write)
 
 
 def _plain(value: Any) -> Any:
@@ -266,7 +288,7 @@ def _path(key: str, value: Any, options: dict[str, Any]) -> Packed:
         return _file(key, os.path.abspath(path), value, packager, {"is_directory": False}, "path")
     if not os.path.isdir(path):
         raise Refused("there is no file or folder %s" % path)
-    form = _option(options, "archive_format", "zip", _ARCHIVES)
+    form = option(options, "archive_format", "zip", _ARCHIVES)
 
     def write(target: str) -> None:
         import shutil
@@ -277,109 +299,7 @@ def _path(key: str, value: Any, options: dict[str, Any]) -> Packed:
             os.replace(made, target)
 
     instructions = {"archive_format": form, "is_directory": True}
-    return _temporary_file(key, form, value, packager, instructions, write, "path")
-
-
-def _array_file(key: str, value: Any, options: dict[str, Any]) -> Packed:
-    form = _option(options, "file_format", "npy", ("npy", "npz", "txt", "gz", "csv"))
-    import numpy
-
-    def write(path: str) -> None:
-        if form == "npy":
-            numpy.save(path, value)
-        elif form == "npz":
-            numpy.savez(path, **{key: value})
-        elif value.ndim > 2:
-            raise Refused("an array of %d dimensions cannot be written as %s" % (value.ndim, form))
-        else:
-            numpy.savetxt(path, value, delimiter="," if form == "csv" else " ")
-
-    return _temporary_file(key, form, value, "NumPyNDArrayPackager", {"file_format": form}, write)
-
-
-def _arrays_file(key: str, value: Any, options: dict[str, Any]) -> Packed:
-    form = _option(options, "file_format", "npz", ("npz",))
-    import numpy
-
-    def write(path: str) -> None:
-        if isinstance(value, dict):
-            numpy.savez(path, **{str(name): item for name, item in value.items()})
-        else:
-            numpy.savez(path, *value)
-
-    packager = "NumPyNDArrayDictPackager" if isinstance(value, dict) else "NumPyNDArrayListPackager"
-    return _temporary_file(key, form, value, packager, {"file_format": form}, write)
-
-
-def _array_dataset(key: str, value: Any, _options: dict[str, Any]) -> Packed:
-    if value.ndim > 2:
-        raise Refused("a data set has two dimensions, the array %d" % value.ndim)
-    import pandas
-
-    frame = pandas.DataFrame(value)
-    frame.columns = [str(name) for name in frame.columns]
-    return _dataset(key, frame, value, "NumPyNDArrayPackager", "")
-
-
-def _frame_dataset(key: str, value: Any, options: dict[str, Any]) -> Packed:
-    form = _option(options, "file_format", "parquet", ("parquet", "pq", "csv"))
-    return _dataset(key, value, value, "PandasDataFramePackager", form)
-
-
-def _dataset(key: str, frame: Any, value: Any, packager: str, form: str) -> Packed:
-    import millrace
-
-    artifact = millrace.DatasetArtifact(key, df=frame, format=form)
-    _record(artifact, value, packager, {}, "dataset")
-    return Packed(artifact=artifact)
-
-
-_WRITERS = {"parquet": "to_parquet", "csv": "to_csv", "json": "to_json", "feather": "to_feather", "orc": "to_orc",
-            "xml": "to_xml", "xlsx": "to_excel", "html": "to_html", "h5": "to_hdf"}  # fmt: skip
-
-
-def _frame_file(key: str, value: Any, options: dict[str, Any]) -> Packed:
-    series = not hasattr(value, "columns")
-    frame = value.to_frame() if series else value
-    textual = all(isinstance(name, str) for name in frame.columns)
-    form = _option(options, "file_format", "parquet" if textual else "csv", _WRITERS)
-    instructions: dict[str, Any] = {"file_format": form, "read_kwargs": {}}
-    if series:
-        instructions["column_name"] = value.name
-    # parquet keeps the index; the others get it as columns. The returned frame itself stays as it is.
-    written = frame
-    if form != "parquet":
-        written, instructions["read_kwargs"] = _flatten(frame)
-
-    def write(path: str) -> None:
-        writer = getattr(written, _WRITERS[form])
-        if form in ("csv", "xlsx", "xml"):
-            writer(path, index=False)
-        elif form == "h5":
-            writer(path, key="table")
-        else:
-            writer(path)
-
-    packager = "PandasSeriesPackager" if series else "PandasDataFramePackager"
-    return _temporary_file(key, form, value, packager, instructions, write)
-
-
-def _flatten(frame: Any) -> tuple[Any, dict[str, Any]]:
-    """Return a copy with the index as its first columns and one level of column names, and how to undo that."""
-    flat = frame.copy(deep=False)
-    levels = list(frame.columns.names)
-    columns = [list(column) if isinstance(column, tuple) else column for column in frame.columns]
-    if len(levels) > 1:
-        flat.columns = ["-".join(map(str, column)) for column in columns]
-    index_levels = list(frame.index.names)
-    taken = set(flat.columns)
-    names = [
-        name if name is not None and name not in taken else "INDEX_%s_%d" % (name, number)
-        for number, name in enumerate(index_levels)
-    ]
-    flat = flat.rename_axis(index=names if len(names) > 1 else names[0]).reset_index()
-    undo = {"columns": columns, "columns_levels": levels, "index_levels": index_levels}
-    return flat, {"unflatten_kwargs": undo}
+    return temporary_file(key, form, value, packager, instructions, write, "path")
 
 
 def _plot(key: str, value: Any, _options: dict[str, Any]) -> Packed:
@@ -398,12 +318,6 @@ _MAKERS = {
     ("str", "path"): _path,
     ("path", "path"): _path,
     ("collection", "file"): _collection_file,
-    ("arrays", "file"): _arrays_file,
-    ("array", "file"): _array_file,
-    ("array", "dataset"): _array_dataset,
-    ("frame", "dataset"): _frame_dataset,
-    ("frame", "file"): _frame_file,
-    ("series", "file"): _frame_file,
     ("figure", "plot"): _plot,
     ("plotly", "plotly"): _plotly,
     ("plotly", "plot"): _plotly,

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any, Callable
 
+_SEEDED = ("random", "numpy.random")
 _seed: int | None = None
 _watch = False
 _actions: dict[str, Callable[[ModuleType], None]] = {}
+_forks = 0
+_fork_seen = False
+_started: set[str] = set()  # how Python processes were started that no seed reaches
 
 
 class _Finder:
@@ -68,6 +72,10 @@ def prepare(env: dict[str, str]) -> None:
         from millrace import _watch as watch
 
         watch.prepare(_on)
+    if _seed is not None or _watch:
+        sys.addaudithook(_audit)
+        _on("multiprocessing.popen_spawn_posix", _spawning)
+        _on("multiprocessing.popen_forkserver", _spawning)
     _on("random", _random)
     _on("numpy.random", _numpy)
     if not any(finder is _Finder for finder in sys.meta_path):
@@ -86,6 +94,7 @@ def _on(name: str, action: Callable[[ModuleType], None]) -> None:
 def _random(module: Any) -> None:
     if _seed is not None:
         module.seed(_seed)
+        _follow_forks()
     if _watch:
         from millrace import _watch as watch
 
@@ -95,30 +104,91 @@ def _random(module: Any) -> None:
 def _numpy(module: Any) -> None:
     if _seed is not None:
         module.seed(_seed)
+        _follow_forks()
     if _watch:
         from millrace import _watch as watch
 
         watch.numpy_random(module)
 
 
-def begin() -> None:
-    """Start a call: the generators begin at the seed again, whatever was imported meanwhile."""
+def _follow_forks() -> None:
+    """Seed the generators of processes that the code forks: each its own way, in the order of the forks.
+
+    Called when a module was imported, because `random` itself takes entropy of the system in a new
+    process, and what was registered last is done last.
+    """
+    import posix
+
+    global _fork_seen
+    if not _fork_seen:
+        _fork_seen = True
+        posix.register_at_fork(before=_before_fork)
+    posix.register_at_fork(after_in_child=_after_fork)
+
+
+def _before_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+def _after_fork() -> None:
+    if _seed is not None:
+        _reseed((_seed + _forks) % 2**32)
+
+
+def _reseed(seed: int) -> None:
+    for name in _SEEDED:
+        module = sys.modules.get(name)
+        if module is not None:
+            getattr(module.seed, "__wrapped__", module.seed)(seed)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Note that a new Python process is started."""
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec"):
+        program = arguments[0]
+        if event == "subprocess.Popen" and not program:
+            program = arguments[1][0] if isinstance(arguments[1], (list, tuple)) and arguments[1] else arguments[1]
+        name = program.decode("utf-8", "replace") if isinstance(program, bytes) else str(program)
+        if name.rpartition("/")[2].startswith(("python", "pypy")):
+            _started.add("subprocess")
+
+
+def _spawning(module: Any) -> None:
+    original = module.Popen.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        _started.add("multiprocessing")
+        original(self, *args, **kwargs)
+
+    module.Popen.__init__ = init
+
+
+def begin(seed: int | None = None) -> None:
+    """Start a call: the generators begin at the call's seed, or the run's again, whatever was imported meanwhile."""
+    global _seed
+    if seed is not None:
+        _seed = seed
     if _watch:
         from millrace import _watch as watch
 
         watch.begin()
+    global _forks
+    _forks = 0
     if _seed is not None:
-        for name in ("random", "numpy.random"):
-            module = sys.modules.get(name)
-            if module is not None:
-                getattr(module.seed, "__wrapped__", module.seed)(_seed)
+        _reseed(_seed)
     if _watch:
         watch.baseline()
 
 
 def end(emit: Callable[[dict[str, Any]], None]) -> None:
-    """End a call: say which sources of chance the code was seen to use."""
+    """End a call: say which sources of chance the code was seen to use, and what its seed did not reach."""
+    record: dict[str, Any] = {"t": "provenance"}
+    if _started and _seed is not None:
+        record["unseeded"] = sorted(_started)
     if _watch:
         from millrace import _watch as watch
 
-        emit({"t": "provenance", "nondeterminism": watch.end()})
+        record["nondeterminism"] = sorted([*watch.end(), *(["processes"] if _started else ())])
+    if len(record) > 1:
+        emit(record)

@@ -129,11 +129,11 @@ def _flags() -> Any:
 
 
 class LastFinder:
-    """Finds the built-in `mlrun` once everybody else was asked; see millrace._facade."""
+    """Finds the built-in `mlrun` and `nuclio_sdk` once everybody else was asked; see millrace._facade."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        """Return a spec for mlrun and its modules, None for anything else."""
-        if name != "mlrun" and not name.startswith("mlrun."):
+        """Return a spec for mlrun, its modules and nuclio_sdk, None for anything else."""
+        if name not in ("mlrun", "nuclio_sdk") and not name.startswith("mlrun."):
             return None
         from millrace import _facade
 

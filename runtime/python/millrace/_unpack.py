@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from millrace import _hints
+from millrace import _context, _hints
 from millrace._errors import UserError
 
 TYPE_CHECKING = False
@@ -71,9 +71,16 @@ def parse(key: str, item: Any, hint: Any, namespace: dict[str, Any], by_name: bo
 def unpack(item: Any, kind: type) -> Any:
     """Return the content of item as kind."""
     recorded = _recorded(item)
+    context = _context._current
+    if context is not None and (context._document.get("spec") or {}).get("custom_packagers"):
+        from millrace import _packagers
+
+        found, value = _packagers.unpack(_packagers.of_run(context), item, kind, recorded)
+        if found:
+            return value
     how, options = recorded.get("artifact_type") or "", recorded.get("instructions") or {}
     if how == "object":
-        return _unpickle(item, options)
+        return unpickle(item, options)
     module = kind.__module__.partition(".")[0]
     if kind in (dict, list) and options.get("file_format") == "npz":
         return _arrays(item, kind)
@@ -91,7 +98,7 @@ def unpack(item: Any, kind: type) -> Any:
         return frame if kind.__name__ == "DataFrame" else _series(frame, options)
     if module == "numpy":
         return _array(item, kind, how, options)
-    return _unpickle(item, options)
+    return unpickle(item, options)
 
 
 def _recorded(item: Any) -> dict[str, Any]:
@@ -159,7 +166,7 @@ def _extract(path: str, folder: str, kind: str) -> None:
 
 def _number(item: Any, kind: type) -> Any:
     if _suffix(item) in ("pkl", "pickle"):
-        return kind(_unpickle(item, {}))
+        return kind(unpickle(item, {}))
     text = item.get(encoding="utf-8").strip()
     if kind is bool:
         if text.lower() not in _TRUE + _FALSE:
@@ -193,7 +200,7 @@ def _structure(item: Any, options: dict[str, Any]) -> Any:
 
 def _collection(item: Any, kind: type, options: dict[str, Any]) -> Any:
     pickled = _suffix(item) in ("pkl", "pickle")
-    value = _unpickle(item, {}) if pickled else _structure(item, options)
+    value = unpickle(item, {}) if pickled else _structure(item, options)
     if kind is dict:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -277,7 +284,7 @@ def _array(item: Any, kind: type, how: str, options: dict[str, Any]) -> Any:
     if form in ("txt", "gz", "csv"):
         return numpy.loadtxt(path, delimiter="," if form == "csv" else None)
     if form in ("pkl", "pickle"):
-        return _unpickle(item, options)
+        return unpickle(item, options)
     return item.as_df().to_numpy()
 
 
@@ -287,8 +294,8 @@ def _arrays(item: Any, kind: type) -> Any:
     return found if kind is dict else list(found.values())
 
 
-def _unpickle(item: Any, options: dict[str, Any]) -> Any:
-    """Load a pickle with the module that wrote it."""
+def unpickle(item: Any, options: dict[str, Any]) -> Any:
+    """Load a pickle with the module that wrote it, which options name."""
     module: Any = None
     for name in (options.get("pickle_module_name"), "cloudpickle", "pickle"):
         if name not in ("cloudpickle", "pickle", "joblib", "dill"):

@@ -1,4 +1,4 @@
-"""What may stand in a run's results."""
+"""What may stand in a run's document."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def cast(value: Any, depth: int = 0) -> Any:
     """Return value as it is stored in status.results.
 
     Strings and numbers stay, lists and dicts are cast inside, numpy scalars
-    and arrays become numbers and lists; anything else becomes its text: None
-    is "None" and a tuple "(1, 2)", as clients of the API know it.
+    and arrays become numbers and lists, None stays; anything else becomes its
+    text: a tuple is "(1, 2)", as clients of the API know it.
     """
     kind = type(value)
-    if kind is str or kind is int or kind is float or kind is bool:
+    if kind is str or kind is int or kind is float or kind is bool or value is None:
         return value
     if depth > _DEPTH:
         raise ValueError("a result is nested deeper than %d levels or contains itself" % _DEPTH)
@@ -64,3 +64,30 @@ def _element(item: Any) -> Any:
     if item is None or isinstance(item, (bool, int, float, str)):
         return item
     return str(item)
+
+
+def copy(value: Any) -> Any:
+    """Return value with its dicts and lists copied."""
+    if type(value) is dict:
+        return {key: copy(item) for key, item in value.items()}
+    if type(value) is list:
+        return [copy(item) for item in value]
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Return value as JSON holds it; parameters are not cast as results are."""
+    from millrace import _json
+
+    text = _json.dumps(value)
+    if _depth_of(value) > _DEPTH:
+        raise ValueError("a parameter is nested deeper than %d levels" % _DEPTH)
+    return _json.loads(text)
+
+
+def _depth_of(value: Any) -> int:
+    if type(value) is dict:
+        return 1 + max(map(_depth_of, value.values()), default=0)
+    if type(value) in (list, tuple):
+        return 1 + max(map(_depth_of, value), default=0)
+    return 0

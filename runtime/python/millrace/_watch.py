@@ -25,7 +25,7 @@ _original: Any = None
 _numpy: Any = None
 _state: Any = None
 _STANDARD: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
-_LIBRARY = (getattr(sys, "_stdlib_dir", None) or sys.prefix + "/lib/python%d.%d" % sys.version_info[:2]) + "/"
+_LIBRARY = (getattr(sys, "_stdlib_dir", None) or sys.base_prefix + "/lib/python%d.%d" % sys.version_info[:2]) + "/"
 _CARRIERS = ("random", "secrets", "uuid", "numpy")
 
 _RANDOM = (
@@ -97,6 +97,8 @@ def _counts(frame: FrameType | None, skip: tuple[str, ...] = ()) -> bool:
         if top == "__main__":
             return True
         file = frame.f_code.co_filename
+        if not _STANDARD and file.startswith("<frozen"):  # before Python 3.10
+            return False
         if top in _STANDARD and file.startswith((_LIBRARY, "<frozen")):
             return False
         return not (file.startswith(_LIBRARY) and "/site-packages/" not in file and "/dist-packages/" not in file)
@@ -167,7 +169,8 @@ def numpy_random(module: Any) -> None:
     Packages draw from its global generator by methods written in C, so it is
     looked at whether that generator's state has moved. Every other generator
     takes entropy of the system when it is made, even one that is given a seed,
-    so numpy's own source of it is not watched, but default_rng() without one.
+    so numpy's own source of it is not watched, but default_rng() and
+    RandomState() without one.
     """
     global _numpy
     _numpy = module
@@ -175,6 +178,7 @@ def numpy_random(module: Any) -> None:
         _wrap(module, name, "numpy.random")
     _seeding(module, "numpy.random")
     _wrap(module, "default_rng", "os.urandom", given=1)
+    _random_state(module)
     original = _original
     source = sys.modules.get("numpy.random.bit_generator")
 
@@ -185,6 +189,30 @@ def numpy_random(module: Any) -> None:
     if source is not None and hasattr(source, "randbits"):
         source.randbits = randbits  # type: ignore[attr-defined]
     baseline()
+
+
+def _random_state(module: Any) -> None:
+    """Replace the class RandomState by one that notes when it gets no seed; instances are those of the original."""
+    found = getattr(module, "RandomState", None)
+    if not isinstance(found, type):
+        return
+    original: Any = found
+
+    class Stand(type):
+        def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+            value = args[0] if args else kwargs.get("seed")
+            if cls is watched and value is None and _counts(sys._getframe(1)):
+                _noted.add("os.urandom")
+            return original(*args, **kwargs) if cls is watched else type.__call__(cls, *args, **kwargs)
+
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, original) if cls is watched else type.__instancecheck__(cls, instance)
+
+        def __subclasscheck__(cls, kind: type) -> bool:
+            return issubclass(kind, original) if cls is watched else type.__subclasscheck__(cls, kind)
+
+    watched = Stand(original.__name__, (original,), {"__doc__": original.__doc__, "__module__": original.__module__})
+    module.RandomState = watched
 
 
 def baseline() -> None:

@@ -17,7 +17,8 @@ HEADER = 16
 MAX_FRAME = 64 << 20  # bytes after the header
 READ_SIZE = 256 << 10
 
-HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE = range(1, 10)
+HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE, EVENT, RESPONSE, PIECE = range(1, 13)
+NOTE = 16
 FAILED = 0x01  # flag of an answer: the call did not complete
 OPTIONAL = 0x80  # flag of any frame: ignore it if its type is unknown
 
@@ -60,6 +61,7 @@ class Pipe:
         self._lock = RLock()
         self._pending: list[bytes] = []  # guarded by _lock
         self.forked = False
+        self.relayed = False  # this process was forked to execute one call, and writes to the worker
         self._warned = False
         posix.register_at_fork(after_in_child=self._after_fork)
         # What was read and is not a whole frame yet, from _start on.
@@ -73,6 +75,13 @@ class Pipe:
         for fd, identity in ((self._read_fd, self._read_id), (self._write_fd, self._write_id)):
             if _identity(fd) == identity:
                 posix.close(fd)
+
+    def relay(self, fd: int) -> None:
+        """In a process that the worker forked: write to fd, which the worker reads, and read nothing."""
+        self._write_fd = _move_away(fd)
+        self._write_id = _identity(self._write_fd)
+        self._host = None
+        self.forked, self.relayed = False, True
 
     # -- reading
 
@@ -117,6 +126,28 @@ class Pipe:
                 self.flush()
             self._fill(wanted)
 
+    def rest(self) -> tuple[bytes, int]:
+        """Return what was read, and where in it what was not taken yet begins."""
+        return self._buffer, self._start
+
+    def leave(self, at: int) -> None:
+        """Say that what was read is taken up to at."""
+        self._start = at
+
+    def fill(self) -> None:
+        """Read until there is a whole frame."""
+        while True:
+            available = len(self._buffer) - self._start
+            wanted = HEADER
+            if available >= HEADER:
+                size = int.from_bytes(self._buffer[self._start : self._start + 4], "little")
+                if size > MAX_FRAME:
+                    return  # next refuses it
+                wanted = HEADER + size
+            if available >= wanted:
+                return
+            self._fill(wanted)
+
     def _fill(self, wanted: int) -> None:
         """Read until the buffer holds wanted bytes, in as few reads as possible."""
         parts = [self._buffer[self._start :]]
@@ -141,11 +172,26 @@ class Pipe:
         if _identity(self._read_fd) != self._read_id:
             self._read_fd = self._reopen(1, self._read_id, posix.O_RDONLY)
 
+    def descriptor(self) -> int:
+        """Return what a loop of its own can wait on; read_once and buffered go with it."""
+        self._check_read()
+        return self._read_fd
+
+    def read_once(self) -> None:
+        """Read what there is, waiting only if that is nothing."""
+        data = self._read(READ_SIZE)
+        if not data:
+            raise Closed
+        self._buffer = self._buffer[self._start :] + data
+        self._start = 0
+
     def cancelled(self) -> set[int]:
         """Return the calls whose cancel frames have arrived behind the current frame.
 
         Never blocks. The frames stay in the buffer, where their turn comes.
         """
+        if self.relayed:
+            return set()
         self._check_read()
         posix.set_blocking(self._read_fd, False)
         try:
@@ -185,6 +231,12 @@ class Pipe:
         frame = pack(EMIT, call, _json.dumps(record).encode())
         with self._lock:
             self._pending.append(frame)
+            self.flush()
+
+    def write(self, frames: list[bytes]) -> None:
+        """Write frames, and what is queued before them."""
+        with self._lock:
+            self._pending += frames
             self.flush()
 
     def flush(self) -> None:

@@ -10,7 +10,7 @@ from millrace import _context, _errors, _json, _load, _site, _values, _wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 _RUNTIME = __file__.rpartition("/")[0].rpartition("/")[0] + "/"
 
@@ -33,23 +33,35 @@ class Worker:
     def __init__(self, pipe: _wire.Pipe) -> None:
         self._pipe = pipe
         self._target: _load.Script | _load.Handler | None = None
+        self._served: Any = None  # a _events.EventHandler
         self._document: dict[str, Any] = {}
+        self._marks: Any = None  # the module _marks, where it was asked for
         self._running = 0
         self._interrupted = False
         self._cancelled: set[int] = set()
+        self._alone = False  # the answer leaves before the next call begins
+        self._fork = False  # each call is executed by a fork of this process
+        self._forked: tuple[int, int] | None = None  # the process of the call that is executed so
 
     def serve(self) -> None:
         """Work until drained; ends with Exit."""
         pipe = self._pipe
         while True:
-            kind, flags, call, head, _ = pipe.next()
+            kind, flags, call, head, body = pipe.next()
             if kind == _wire.CALL:
-                pipe.queue(self._call(call, head))
-                if not pipe.buffered():
+                if self._fork:
+                    from millrace import _iterfork
+
+                    pipe.queue(_iterfork.call(self, call, head))
+                else:
+                    pipe.queue(self._call(call, head))
+                if self._alone or not pipe.buffered():
                     pipe.flush()
             elif kind == _wire.LOAD:
                 pipe.queue(self._load(call, head))
                 pipe.flush()
+            elif kind == _wire.EVENT:
+                self._events(flags, call, head, body)
             elif kind == _wire.CANCEL:
                 pass  # its call has been answered, or it would have been seen before
             elif kind == _wire.DRAIN:
@@ -61,7 +73,11 @@ class Worker:
     def on_interrupt(self, number: int, frame: Any) -> None:
         """Handle SIGINT: stop the running call. Without one, look for cancelled calls first."""
         self._interrupted = True
-        if self._running:
+        if self._forked is not None:
+            from millrace import _iterfork
+
+            _iterfork.interrupt(self)
+        elif self._running:
             raise KeyboardInterrupt
 
     # -- load
@@ -69,15 +85,52 @@ class Worker:
     def _load(self, call: int, head: bytes) -> bytes:
         try:
             message = _json.loads(head.decode())
+            template = sys.modules.get("millrace._template")
+            if template is not None:
+                template.check(message, head, self._pipe)
+            if message.get("mode") == "event":
+                from millrace import _events
+
+                self._served = served = _events.EventHandler(message)
+                if "modules" in message:
+                    from millrace import _imported
+
+                    _imported.tell(self._pipe)
+                _flush()
+                told = {"handler": served.name, "async": served.is_async}
+                return _wire.pack(_wire.LOADED, call, _json.dumps(told).encode())
             self._document = message.get("run") or {}
+            if message.get("marks"):
+                from millrace import _marks
+
+                _marks.install()
+                self._marks = _marks
             self._target = _load.load(message)
+            loaded: dict[str, Any] = {"handler": self._target.name}
+            if "modules" in message:
+                from millrace import _imported
+
+                self._target = _imported.report(self._pipe, self._target)
+            if message.get("fork"):
+                from millrace import _iterfork
+
+                self._fork = loaded["fork"] = _iterfork.possible()
         except BaseException as error:
             _leave_if_forked(self._pipe, error)
             failure = _failure(error)
             _flush()
             return _wire.pack(_wire.FAILURE, call, _json.dumps(failure).encode())
         _flush()
-        return _wire.pack(_wire.LOADED, call, _json.dumps({"handler": self._target.name}).encode())
+        return _wire.pack(_wire.LOADED, call, _json.dumps(loaded).encode())
+
+    # -- events
+
+    def _events(self, flags: int, call: int, head: bytes, body: bytes) -> None:
+        """Serve this event and all that follow; ends with Exit."""
+        if self._served is None:
+            raise _wire.ProtocolError("an event arrived, and no handler of events is loaded")
+        self._served.serve(self._pipe, call, flags, head, body)
+        raise Exit(0)
 
     # -- calls
 
@@ -92,11 +145,14 @@ class Worker:
                 return _answer(call, {"state": "aborted"}, failed=True)
             context, message = self._make_context(call, head)
             _context.set_current(context)
-            start = _log_size() if message.get("marks") else None
-            answer = self._execute(call, context)
+            self._alone = bool(context.iteration)
+            start = self._begin_marks() if message.get("marks") else None
+            answer = self._execute(call, context, message.get("seed"))
             _flush()
             if start is not None:
                 answer["log"] = [start, _log_size()]
+                if self._marks is not None and self._marks.parts() != answer["log"]:
+                    answer["own"] = self._marks.parts()
             return _answer(call, answer, failed=answer["state"] != "completed")
         except (Exit, _wire.ProtocolError):
             raise
@@ -105,6 +161,11 @@ class Worker:
             return _answer(call, {"state": "error", "failure": _failure(error)}, failed=True)
         finally:
             self._running = 0
+
+    def _begin_marks(self) -> int:
+        if self._marks is not None:
+            self._marks.begin()
+        return _log_size()
 
     def _make_context(self, call: int, head: bytes) -> tuple[_context.MLClientCtx, dict[str, Any]]:
         message = _json.loads(head.decode()) if head else {}
@@ -122,7 +183,7 @@ class Worker:
         )
         return context, message
 
-    def _execute(self, call: int, context: _context.MLClientCtx) -> dict[str, Any]:
+    def _execute(self, call: int, context: _context.MLClientCtx, seed: int | None) -> dict[str, Any]:
         """Run user code and describe how it ended."""
         answer: dict[str, Any] = {}
         try:
@@ -130,7 +191,7 @@ class Worker:
                 raise _errors.UserError("no code is loaded")
             repeat = sys.modules.get("millrace._repeat")
             if repeat is not None:
-                repeat.begin()
+                repeat.begin(seed)
             self._running = call
             value = self._target(context)
             self._running = 0
@@ -140,7 +201,7 @@ class Worker:
 
                 packed = _mlrun.logs_returns(context)
                 _mlrun.forward(context)
-            if value is not None:
+            if self._target.returns:
                 results = _returned(context, value, packed)
                 if results:
                     context._results.update(results)
@@ -192,7 +253,7 @@ class Worker:
         if isinstance(error, KeyboardInterrupt) and self._interrupted:
             self._interrupted = False
             self._cancelled |= self._pipe.cancelled()
-            if call in self._cancelled:
+            if call in self._cancelled or self._pipe.relayed:
                 self._cancelled.discard(call)
                 context._state = "aborted"
                 return
@@ -201,26 +262,48 @@ class Worker:
 
 
 def main(argv: list[str]) -> None:
-    """Serve on descriptors 3 and 4 until drained. argv: the host's pid and its two descriptors, for Pipe."""
-    host = (int(argv[0]), int(argv[1]), int(argv[2])) if len(argv) == 3 else None
+    """Serve on descriptors 3 and 4 until drained.
+
+    argv: the host's pid and its two descriptors, for Pipe; then, in a process
+    that was forked from a template and started over, the descriptor of what was
+    read from the host before.
+    """
+    host = (int(argv[0]), int(argv[1]), int(argv[2])) if len(argv) >= 3 else None
     pipe = _wire.Pipe(3, 4, host)
-    worker = Worker(pipe)
-    signal(SIGINT, worker.on_interrupt)
-    hello = {
-        "protocol": _wire.VERSION,
-        "python": "%d.%d.%d" % sys.version_info[:3],
-        "implementation": sys.implementation.name,
-        "pid": posix.getpid(),
-    }
-    pipe.queue(_wire.pack(_wire.HELLO, 0, _json.dumps(hello).encode()))
-    pipe.flush()
+    if len(argv) == 4:
+        with open(int(argv[3]), "rb") as file:
+            pipe._buffer = file.read()
     # User code never sees boot.py as __main__: processes it spawns would run that again.
+    work(pipe, greet=len(argv) < 4, prepare=_fresh)
+
+
+def _fresh() -> None:
+    """Arrange an interpreter that has just started."""
     sys.modules["__main__"] = type(sys)("__main__")
     sys.modules["__main__"].__dict__["__builtins__"] = sys.modules["builtins"]
     sys.argv = [""]
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     _site.prepare(_RUNTIME.rstrip("/"))
+
+
+def work(pipe: _wire.Pipe, greet: bool = True, prepare: Callable[[], None] | None = None) -> None:
+    """Serve on pipe until drained; prepare runs once the host knows that the worker is up."""
+    worker = Worker(pipe)
+    signal(SIGINT, worker.on_interrupt)
+    if greet:
+        hello = {
+            "protocol": _wire.VERSION,
+            "python": "%d.%d.%d" % sys.version_info[:3],
+            "implementation": sys.implementation.name,
+            "pid": posix.getpid(),
+        }
+        pipe.queue(_wire.pack(_wire.HELLO, 0, _json.dumps(hello).encode()))
+        pipe.flush()
+    if sys.stdout is not None:
+        # Line by line whatever the environment says: PYTHONUNBUFFERED would have lines
+        # of several processes torn.
+        sys.stdout.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
+    if prepare is not None:
+        prepare()
     status = 0
     try:
         worker.serve()
@@ -290,7 +373,7 @@ def _returned(context: _context.MLClientCtx, value: Any, packed: bool) -> dict[s
         from millrace import _returns
 
         return _returns.log(context, value, hints)
-    return {"return": _values.cast(value)}
+    return {} if value is None else {"return": _values.cast(value)}
 
 
 def _answer(call: int, answer: dict[str, Any], failed: bool) -> bytes:

@@ -14,7 +14,7 @@ import textwrap
 import time
 import unittest
 
-HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE = range(1, 10)
+HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE, EVENT, RESPONSE, PIECE = range(1, 13)
 HEADER = struct.Struct("<IBBHII")
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TIMEOUT = 60.0
@@ -74,7 +74,7 @@ class Host:
         while True:
             if len(self.buffer) >= 16:
                 size, kind, flags, reserved, call, head = HEADER.unpack(self.buffer[:16])
-                assert reserved == 0 and head <= size
+                assert (reserved == 0 or kind == RESPONSE) and head <= size
                 if len(self.buffer) >= 16 + size:
                     data, self.buffer = self.buffer[16 : 16 + size], self.buffer[16 + size :]
                     return Frame(kind, flags, call, json.loads(data[:head] or b"{}"), data[head:])

@@ -146,6 +146,32 @@ class ChannelTest(WorkerCase):
         records = [record for record in emitted if record["t"] == "artifact"]
         self.assertEqual(records[-1]["doc"]["spec"]["metrics"], {"acc": 0.5, "t-f1": 1})
 
+    def test_data_set_records_change(self):
+        found, emitted = self.value(
+            """
+            import millrace
+            def handler(context):
+                d = context.log_dataset('d', [{'a': 1}, {'a': 2}], format='csv')
+                millrace.update_dataset_meta(
+                    d, from_df=[{'a': 1, 'b': 'x'}], stats={'a': {'mean': 1}}, labels={'l': 2},
+                    extra_data={'plot': 's3://b/p.html', 'self': d}, column_metadata={'a': {'unit': 's'}},
+                )
+                try:
+                    millrace.update_dataset_meta(context.log_artifact('x', body='x'))
+                except TypeError as error:
+                    return [str(error), d.target_path]
+            """
+        )
+        self.assertIn("takes a data set", found[0])
+        first, second = [record["doc"] for record in emitted if record["t"] == "artifact" and record["key"] == "d"]
+        self.assertEqual((first["spec"]["length"], second["spec"]["length"]), (2, 1))
+        self.assertEqual(second["spec"]["header"][-2:], ["a", "b"])
+        self.assertEqual(second["status"]["stats"], {"a": {"mean": 1}})
+        self.assertEqual(second["metadata"]["labels"], {"l": "2"})
+        self.assertEqual(second["spec"]["extra_data"], {"plot": "s3://b/p.html", "self": found[1]})
+        self.assertEqual(second["spec"]["column_metadata"], {"a": {"unit": "s"}})
+        self.assertEqual(first["spec"]["target_path"], second["spec"]["target_path"])
+
     def test_failures_are_sentences(self):
         cases = {
             "context.get_dataitem('s3://b/no').get()": "s3://b/no does not exist in the store",

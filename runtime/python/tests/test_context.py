@@ -33,7 +33,7 @@ class ContextTest(WorkerCase):
         )
         expected = [
             "u1", "train", "u1", "running", 0, "demo", {"lr": 0.1}, {"d": "x.csv"}, "/out", "/in", "/out",
-            {"owner": "ann"}, {"a": "b"}, {}, [], {}, "/in/x.csv", "t1", "None", "/out/a/b", "train", True, True,
+            {"owner": "ann"}, {"a": "b"}, {}, [], {}, "/in/x.csv", "t1", None, "/out/a/b", "train", True, True,
         ]  # fmt: skip
         self.assertEqual(found["return"], expected)
 
@@ -85,13 +85,13 @@ class ContextTest(WorkerCase):
         )["return"]
         self.assertNotEqual(found.pop(8), found)
         expected = [
-            "None",
+            None,
             "(1, 2)",
             "b'x'",
             True,
             1.5,
             3,
-            {"1": "None"},
+            {"1": None},
             "2024-01-02",
             [1, 2],
             2.5,
@@ -114,7 +114,7 @@ class ContextTest(WorkerCase):
             ("[5, 6]", ["*x"], {"x0": 5, "x1": 6}),
             ("[]", ["*x"], {}),
             ("{'a': 1}", ["**x_"], {"x_a": 1}),
-            ("None", ["x"], {}),
+            ("None", ["x"], {"x": None}),
         ]
         for value, returns, expected in cases:
             with self.subTest(value):

@@ -60,11 +60,23 @@ class FacadeTest(WorkerCase):
             "from mlrun.frameworks.sklearn import apply_mlrun": ("ModuleNotFoundError", "mlrun.frameworks"),
             "from mlrun import new_function": ("ModuleNotFoundError", "mlrun.new_function"),
             "from mlrun.artifacts import Nothing": ("ModuleNotFoundError", "mlrun.artifacts.Nothing"),
-            "from mlrun.serving import V2ModelServer": ("ModuleNotFoundError", "mlrun.serving"),
+            "from mlrun.serving import Nothing": ("ModuleNotFoundError", "mlrun.serving.Nothing"),
+            "from mlrun.serving import V2ModelServer; V2ModelServer('m')": (
+                "NotImplementedError",
+                "mlrun.serving.V2ModelServer",
+            ),
+            "from mlrun.serving.server import create_graph_server as c; c()": (
+                "NotImplementedError",
+                "mlrun.serving.create_graph_server",
+            ),
+            "from mlrun.feature_store import FeatureSet; FeatureSet.ingest": (
+                "AttributeError",
+                "mlrun.feature_store.FeatureSet.ingest",
+            ),
             "from mlrun.datastore.base import Nothing": ("ModuleNotFoundError", "mlrun.datastore.base.Nothing"),
             "import mlrun.utils.deep": ("ModuleNotFoundError", "mlrun.utils.deep"),
             "import mlrun; mlrun.code_to_function('x')": ("AttributeError", "mlrun.code_to_function"),
-            "import mlrun; mlrun.serving.V2ModelServer": ("AttributeError", "mlrun.serving"),
+            "import mlrun; mlrun.frameworks.sklearn": ("AttributeError", "mlrun.frameworks"),
             "import mlrun; mlrun.utils.nothing": ("AttributeError", "mlrun.utils.nothing"),
             "import mlrun; mlrun.mlconf.httpdb": ("AttributeError", "the setting mlconf.httpdb"),
             "import mlrun; mlrun.get_current_project().list_runs": ("AttributeError", "MlrunProject.list_runs"),
@@ -80,6 +92,44 @@ class FacadeTest(WorkerCase):
                     self.assertEqual(found[0], kind)
                     continue
                 self.assertEqual(self.said(statement), [kind, what + end])
+
+    def test_a_module_that_mentions_serving_can_be_imported(self):
+        code = """
+            from abc import ABC
+            from typing import Union
+            import mlrun
+            import mlrun.feature_store as fstore
+            import mlrun.serving
+            from mlrun.feature_store import FeatureSet, FeatureVector
+            from mlrun.serving import GraphContext, GraphServer, V2ModelServer
+            from mlrun.serving.v2_serving import V2ModelServer as Deep
+
+            class Model(V2ModelServer):
+                def load(self):
+                    self.model = 1
+            class Other(mlrun.serving.ModelRouter, ABC):
+                pass
+            def step(x: GraphContext = None) -> GraphServer: ...
+
+            def handler(table: Union[FeatureSet, mlrun.DataItem]):
+                said = []
+                for use in (lambda: Model("m"), lambda: Other(), lambda: fstore.ingest(1), lambda: Model.model_path):
+                    try:
+                        use()
+                    except (NotImplementedError, AttributeError) as error:
+                        said.append(str(error).partition(" is not part")[0])
+                kinds = [Deep is V2ModelServer, isinstance(table, FeatureVector), type(table) in [FeatureSet]]
+                return [said, kinds, table.get(encoding="utf-8"), Model.__name__]
+            """
+        run = {"spec": {"inputs": {"table": self.write("t.txt", "rows")}}}
+        said = [
+            "mlrun.serving.V2ModelServer",
+            "mlrun.serving.ModelRouter",
+            "mlrun.feature_store.ingest",
+            "mlrun.serving.V2ModelServer.model_path",
+        ]
+        expected = [said, [True, False, False], "rows", "Model"]
+        self.assertEqual(self.results(code, run=run)["return"], expected)
 
     def test_a_package_that_is_there_wins(self):
         os.makedirs(self.folder + "/site/mlrun")
@@ -209,5 +259,5 @@ class FacadeTest(WorkerCase):
         found = self.results(code, run=run)
         self.assertEqual(
             found,
-            {"raw": "DataItem", "typed": [42, "PosixPath"], "inner": 8, "none": "None", "return": "'helper'"},
+            {"raw": "DataItem", "typed": [42, "PosixPath"], "inner": 8, "none": None, "return": "'helper'"},
         )

@@ -114,8 +114,58 @@ class ReturnsTest(WorkerCase):
         self.assertEqual(self.packed("1, 2, 3", "a", None, "c")[0], {"a": 1, "c": 3})
         self.assertEqual(self.packed("(n for n in (4, 5))", "*k")[0], {"k0": 4, "k1": 5})
         self.assertEqual(self.packed("{}, []", "**a", "*b")[0], {})
-        self.assertEqual(self.packed("{'x': 1, 'y': None}", "**k_")[0], {"k_x": 1})
+        self.assertEqual(self.packed("{'x': 1, 'y': None}", "**k_")[0], {"k_x": 1, "k_y": None})
         self.assertEqual(set(self.packed("[{'a': 1}, {'b': 2}]", "*k : file")[1]), {"k0", "k1"})
+        nested = "{'a': [1, 2], 'b': 3}"
+        self.assertEqual(self.packed(nested, "1*k")[0], {"k_a": [1, 2], "k_b": 3})
+        self.assertEqual(self.packed(nested, {"key": "k", "itemized": True})[0], {"k_a_0": 1, "k_a_1": 2, "k_b": 3})
+        self.assertEqual(self.packed("7", {"key": "k", "itemized": 1})[0], {"k": 7})
+
+    def test_none_is_a_result(self):
+        self.assertEqual(self.packed("None", "k"), ({"k": None}, {}))
+        self.assertEqual(self.packed("None, [None, 1]", "a", "b : result"), ({"a": None, "b": [None, 1]}, {}))
+        recorded = "context.log_result('k', 4)"
+        code = "def handler(context):\n    %s\n" % recorded
+        answer, emitted, _ = self.run_code(code, run={"spec": {"returns": ["k"]}})
+        self.assertEqual([record.get("results") for record in emitted], [{"k": 4}])
+
+    def test_options_in_the_text_of_a_hint(self):
+        recorded, content = self.file("[1, 2]", "k : file[file_format='jsonl']")
+        self.assertEqual((recorded["instructions"], content), ({"file_format": "jsonl"}, b"1\n2\n"))
+        for hint in ("k[a=1]", "k : file[a]", "k : file[a=b]", "k : file[a=1", "x*k", "1*", {"artifact_type": "file"}):
+            with self.subTest(hint):
+                code = "def handler():\n    return [1]\n"
+                answer, _, _ = self.run_code(code, run={"spec": {"returns": [hint]}})
+                self.assertEqual(answer["state"], "error")
+                self.assertIn("of returns is not valid", answer["failure"]["message"])
+
+    def test_a_hint_in_full(self):
+        hint = {
+            "key": "k", "artifact_type": "file", "packing_kwargs": {"file_format": "txt"}, "itemized": False, "tag": "t1",
+            "labels": {"a": 1}, "artifact_path": self.folder + "/else", "extra_data": {"more": "/x"}, "metrics": {},
+        }  # fmt: skip
+        _, documents = self.packed("[1]", hint)
+        metadata, spec = documents["k"]["metadata"], documents["k"]["spec"]
+        self.assertEqual((metadata["tag"], metadata["labels"]), ("t1", {"a": "1"}))
+        self.assertTrue(spec["target_path"].startswith(self.folder + "/else/"), spec["target_path"])
+        self.assertEqual((spec["extra_data"], spec["unpackaging_instructions"]["instructions"]["file_format"]),
+                         ({"more": "/x"}, "txt"))  # fmt: skip
+
+    def test_links_between_outputs(self):
+        linked = {
+            "key": "k",
+            "artifact_type": "file",
+            "extra_data": {"other": "...", "score": "Ellipsis", "gone": "..."},
+        }
+        results, documents = self.packed("[1], {'x': 2}, 0.5", linked, "other : file", "score")
+        self.assertEqual(results, {"score": 0.5})
+        extra = documents["k"]["spec"]["extra_data"]
+        self.assertEqual(extra, {"other": documents["other"]["spec"]["target_path"], "score": 0.5})
+        self.assertIn("there is no output gone to link as extra data of k", self.log)
+        circle = [{"key": key, "artifact_type": "file", "extra_data": {other: "..."}} for key, other in ("ab", "ba")]
+        self.assertEqual(set(self.packed("[1], [2]", *circle)[1]), {"a", "b"})
+        self.packed("1", {"key": "k", "artifact_type": "object", "metrics": {"m": 1}})
+        self.assertIn("metrics are for models", self.log)
 
     def test_what_does_not_fit_is_said_and_the_rest_is_recorded(self):
         cases = [
@@ -176,7 +226,7 @@ class ReturnsTest(WorkerCase):
         )
         code = "frame.__class__({'a': [1]}), list(frame.columns) + [frame.index.name]"
         results, _ = self.packed(code, dict(csv), "unchanged", head=head)
-        self.assertEqual(results, {"unchanged": ["a", "None"]})
+        self.assertEqual(results, {"unchanged": ["a", None]})
 
 
 class InputsTest(WorkerCase):

@@ -29,6 +29,45 @@ class SeedTest(WorkerCase):
         first = self.call(host, {}, call=1)[1][-1]["results"]["return"]
         self.assertEqual(self.call(host, {}, call=2)[1][-1]["results"]["return"], first)
 
+    def test_forked_processes_are_seeded(self):
+        for module, draw in (("random", "random.random()"), ("numpy.random", "numpy.random.random()")):
+            if not find_spec(module.partition(".")[0]):
+                continue
+            code = """
+                import os, multiprocessing, %s
+                def draw(n):
+                    return %s
+                def handler():
+                    fork = multiprocessing.get_context("fork")
+                    found = []
+                    for n in range(3):
+                        with fork.Pool(1) as pool:
+                            found.append(pool.apply(draw, (n,)))
+                    return found
+            """ % (module, draw)
+            with self.subTest(module):
+                first = self.results(code, env=SEEDED)["return"]
+                self.assertEqual(len(set(first)), 3)
+                self.assertEqual(self.results(code, env=SEEDED)["return"], first)
+                self.assertNotEqual(self.results(code, env={"MILLRACE_SEED": "6"})["return"], first)
+
+    def test_processes_that_are_not_seeded_are_said(self):
+        cases = {
+            "subprocess.run([sys.executable, '-c', 'pass'])": ["subprocess"],
+            "subprocess.run(args=sys.executable)": ["subprocess"],
+            "subprocess.run(['true'])": None,
+            "multiprocessing.get_context('spawn').Pool(1).apply(len, ('ab',))": ["multiprocessing"],
+            "multiprocessing.get_context('forkserver').Pool(1).apply(len, ('ab',))": ["multiprocessing"],
+            "multiprocessing.get_context('fork').Pool(1).apply(len, ('ab',))": None,
+        }
+        for statement, want in cases.items():
+            with self.subTest(statement):
+                code = "import multiprocessing, subprocess, sys\ndef handler():\n    %s\n" % statement
+                answer, emitted, host = self.run_code(code, env=SEEDED)
+                self.assertEqual(answer["state"], "completed", host.log())
+                found = [record["unseeded"] for record in emitted if "unseeded" in record]
+                self.assertEqual(found, [want] if want else [])
+
     def test_nothing_is_imported_for_it(self):
         code = "import sys\ndef handler(): return [n for n in ('random', 'numpy') if n in sys.modules]"
         self.assertEqual(self.results(code, env=SEEDED)["return"], self.results(code)["return"])
@@ -74,6 +113,8 @@ class WatchTest(WorkerCase):
             "str(__import__('datetime').datetime(2020, 1, 1))": [],
             "__import__('tempfile').mktemp() and 1": [],
             "__import__('logging').getLogger().warning('x')": [],
+            "__import__('subprocess').call([__import__('sys').executable, '-c', ''])": ["processes"],
+            "__import__('subprocess').call(['true'])": [],
         }
         for expression, want in cases.items():
             with self.subTest(expression):
@@ -88,6 +129,13 @@ class WatchTest(WorkerCase):
             "numpy.random.default_rng(seed=3).random()": [],
             "numpy.random.default_rng().random()": ["os.urandom"],
             "numpy.random.RandomState(3).rand()": [],
+            "numpy.random.RandomState(seed=3).rand()": [],
+            "numpy.random.RandomState().rand()": ["os.urandom"],
+            "numpy.random.RandomState(None).rand()": ["os.urandom"],
+            "isinstance(numpy.random.mtrand._rand, numpy.random.RandomState)": [],
+            "__import__('pickle').loads(__import__('pickle').dumps(numpy.random.RandomState(3))).rand()": [],
+            "type('Own', (numpy.random.RandomState,), {})(3).rand()": [],
+            "issubclass(type(numpy.random.RandomState(3)), numpy.random.RandomState)": [],
             "numpy.random.mtrand._rand.rand()": ["numpy.random"],  # as scikit-learn does
             "numpy.random.seed(3) or numpy.random.mtrand._rand.rand()": [],
         }

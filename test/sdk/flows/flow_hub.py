@@ -21,6 +21,7 @@ SPEC = (
     "algorithm", "framework", "header", "inputs", "label_column", "length", "metrics", "model_file", "outputs",
     "parameters", "viewer",
 )  # fmt: skip
+RELEASE = tuple(int(part) for part in mlrun.__version__.split(".")[:2])
 TEXT = (".csv", ".json", ".html", ".txt", ".bin", ".md")
 
 
@@ -215,3 +216,45 @@ class Hub(Flow):
         produced = self.outcomes
         read = self.both("round_trip", "consume", lambda url: {key: produced[url].uri(key) for key in hints})
         self.assertEqual(read.results["plain"], [{"deep": [1, {"x": 1.5}]}, [1, 2], "bytes", "(1+3j)"])
+
+    def test_a_packager_of_the_project(self):
+        for url in (URL, FACADE_URL):
+            mlrun.set_environment(url)
+            project = mlrun.get_or_create_project(self.project_name, context=str(self.folder / "packagers"))
+            project.add_custom_packager("custom_packager.PolygonPackager", is_mandatory=True)
+            project.save()
+        try:
+            drawn = self.both("custom_packager", "draw", returns=["square", "measured : result", "pickled : object"])
+            self.assertEqual(drawn.results, {"measured": 4.0, "measured_points": 4})
+            packed = drawn.artifacts["square"]["spec"]["unpackaging_instructions"]
+            self.assertEqual((packed["packager_name"], packed["artifact_type"]), ("PolygonPackager", "file"))
+            outcomes = self.outcomes
+            measured = self.both(
+                "custom_packager", "measure",
+                lambda url: {"shape": outcomes[url].uri("square"), "again": outcomes[url].uri("pickled")},
+            )  # fmt: skip
+            self.assertEqual(measured.results, {"area": 4.0, "points": [[0, 0], [2, 0], [2, 2], [0, 2]]})
+        finally:
+            for url in (URL, FACADE_URL):
+                mlrun.set_environment(url)
+                project = mlrun.get_or_create_project(self.project_name, context=str(self.folder / "packagers"))
+                project.spec.custom_packagers = []
+                project.save()
+
+    def test_a_model_with_extra_data(self):
+        logged = self.both("model_extras", "log", params={"weights": [1, 2, 3]})
+        self.assertEqual(set(logged.artifacts), {"net", "curve"})
+        self.assertEqual(set(logged.artifacts["net"]["spec"]["extra_data"]), {"notes.txt", "raw.bin", "curve"})
+        outcomes = self.outcomes
+        loaded = self.both("model_extras", "load", lambda url: {"model": outcomes[url].uri("net")})
+        self.assertEqual(loaded.results["notes"], "trained by hand")
+
+    def test_a_module_that_is_also_a_server(self):
+        found = self.both("served_model", "fit", params={"xs": [1, 2], "ys": [2, 4]})
+        self.assertEqual((found.results["slope"], found.results["server"]), (2.0, ["Server", True, True]))
+
+    def test_nothing_as_a_result(self):
+        if RELEASE < (1, 12):
+            return  # the SDK turned None into the text None
+        found = self.both("nothing", "search", returns=["found", "table", "deep"])
+        self.assertEqual(found.results, {"found": None, "table": [1, None], "deep": {"a": {"b": None}}, "direct": None})

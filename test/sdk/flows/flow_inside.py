@@ -29,6 +29,22 @@ def reads_the_database(context):
     context.log_result("state", run["status"]["state"])
 
 
+def children(context, rounds=3):
+    ctx = mlrun.get_or_create_ctx("inner")
+    for i in range(rounds):
+        with ctx.get_child_context(depth=i + 1) as child:
+            child.log_result("score", 10 - abs(i - 1))
+            if i == 1:
+                child.mark_as_best()
+        ctx.commit("after %d" % i)
+
+
+def iteration(context, x=1):
+    inner = mlrun.get_or_create_ctx("inner")
+    context.log_result("ours", x)
+    inner.log_result("theirs", 2 * x)
+
+
 if __name__ == "__main__":
     ctx = mlrun.get_or_create_ctx("script")
     print("script with", ctx.get_param("rate"))
@@ -57,6 +73,27 @@ class Inside(Flow):
     def test_the_database_is_reached_from_the_run(self):
         run = self.fn.run(handler="reads_the_database")
         self.assertEqual(run.status.results, {"state": "running"})
+
+    def iterations(self, run):
+        listed = self.db.list_runs(uid=run.uid(), project=self.project_name, iter=True)
+        return {r["metadata"]["iteration"]: r for r in listed if r["metadata"].get("iteration")}
+
+    def test_children_by_the_context_of_the_package(self):
+        run = self.fn.run(handler="children")
+        children = self.iterations(run)
+        self.assertEqual(sorted(children), [1, 2, 3])
+        self.assertEqual(children[2]["spec"]["parameters"], {"depth": 2})
+        self.assertEqual(children[2]["status"]["results"], {"score": 10})
+        self.assertEqual(run.status.results["best_iteration"], 2)
+        self.assertEqual(len(run.to_dict()["status"]["iterations"]), 4)
+
+    def test_iterations_with_both_contexts(self):
+        run = self.fn.run(
+            handler="iteration", hyperparams={"x": [1, 2, 3]}, hyper_param_options={"selector": "max.ours"}
+        )
+        self.assertEqual(run.status.results["best_iteration"], 3)
+        for x, child in self.iterations(run).items():
+            self.assertEqual(child["status"]["results"], {"ours": x, "theirs": 2 * x})
 
     def test_a_script_without_a_handler(self):
         run = self.fn.run(params={"rate": 3})

@@ -168,15 +168,6 @@ class RemoteJobs(Flow):
         run.refresh()
         self.assertEqual(run.status.results["accuracy"], 0.2)
 
-    def test_iterative_tasks_are_refused_rather_than_run_once(self):
-        task = mlrun.new_task(handler="train", name="iterative")
-        task.with_hyper_params({"rate": [1, 3, 2]}, selector="max.accuracy")
-        with self.assertRaises(Exception) as caught:
-            self.fn.run(task)
-        self.assertIn("hyperparams", str(caught.exception))
-        for run in self.db.list_runs(name="iterative", project=self.project_name):
-            self.assertEqual(run["status"]["state"], "error")
-
     def test_a_local_kind_is_not_submitted(self):
         body = {
             "task": {"metadata": {"name": "x", "project": self.project_name}, "spec": {"handler": "train"}},

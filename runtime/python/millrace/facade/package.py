@@ -1,4 +1,4 @@
-"""The handler decorator and the names of artifact types."""
+"""The handler decorator, packagers, and the names of artifact types."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any, Callable, TypeVar
 
 from millrace import _context, _returns, _unpack
 from millrace._data import DataItem
+from millrace._packagers import DefaultPackager, Packager
 
-__all__ = ["ArtifactType", "LogHintKey", "handler"]
+__all__ = ["ArtifactType", "DefaultPackager", "LogHint", "LogHintKey", "Packager", "handler"]
 
+_Options = dict[str, Any]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -34,9 +36,55 @@ class LogHintKey:
     METRICS = "metrics"
 
 
+class LogHint:
+    """How a returned value is recorded: an entry of `returns` with names for its parts."""
+
+    def __init__(
+        self,
+        key: str,
+        tag: str = "",
+        itemized: bool | int = False,
+        artifact_type: str | None = None,
+        packing_kwargs: _Options | None = None,
+        labels: _Options | None = None,
+        artifact_path: str | None = None,
+        extra_data: _Options | None = None,
+        metrics: _Options | None = None,
+    ) -> None:
+        self.key = key
+        self.tag = tag
+        self.itemized = itemized
+        self.artifact_type = artifact_type
+        self.packing_kwargs = packing_kwargs or {}
+        self.labels = labels
+        self.artifact_path = artifact_path
+        self.extra_data = extra_data or {}
+        self.metrics = metrics or {}
+
+    def dict(self) -> _Options:
+        """Return the entry as a dict."""
+        return vars(self).copy()
+
+
+class MLRunPackageError(Exception):
+    """The base of the errors of packagers."""
+
+
+class MLRunPackageCollectionError(MLRunPackageError):
+    """A packager that cannot be found."""
+
+
+class MLRunPackagePackingError(MLRunPackageError):
+    """A value that cannot be packed."""
+
+
+class MLRunPackageUnpackingError(MLRunPackageError):
+    """An input that cannot be unpacked."""
+
+
 def handler(
     labels: dict[str, str] | None = None,
-    outputs: list[str | dict[str, Any] | None] | None = None,
+    outputs: list[str | dict[str, Any] | LogHint | None] | None = None,
     inputs: bool | dict[str, str | type] = True,
 ) -> Callable[[_Function], _Function]:
     """Parse a function's inputs by their types and log what it returns, when it is called within a run.

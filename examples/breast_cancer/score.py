@@ -1,0 +1,18 @@
+"""Answer requests with the model that train.py has logged; MODEL is its file."""
+
+import os
+import pickle
+
+
+def init_context(context):
+    with open(os.environ["MODEL"], "rb") as file:
+        context.user_data.model = pickle.load(file)
+
+
+def score(context, event):
+    """The probability of each patient's tumour to be benign.
+
+    The body is {"rows": [[…], …]}: for each patient the 30 numbers of the data set.
+    """
+    probabilities = context.user_data.model.predict_proba(event.body["rows"])
+    return {"benign": [round(float(benign), 3) for _, benign in probabilities]}

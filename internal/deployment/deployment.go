@@ -1,0 +1,260 @@
+// Package deployment brings real-time functions from "should serve" to serving and
+// keeps them there: what the store says should be, what the processors say is, and
+// the next step between the two.
+//
+// # Lives
+//
+// Deploy writes the intent (a new revision of the deployment and which share of the
+// events it gets) before it is acknowledged, so a killed server loses nothing. One
+// keeper a deployment then makes its revisions ready, hands them to the deployment's
+// processor, starts that when it does not live, and writes what it says into the
+// store and into the function's document.
+//
+// A processor outlives the server: a keeper of the next one finds it by its lock
+// and goes on. It holds all revisions that have a share, so a redeploy is a matter
+// inside one process and no request is lost to it.
+//
+// # When a revision fails
+//
+// The routes that were last found to serve are kept (Stable). A revision that
+// cannot be built or does not become ready gets no events: the stable routes stay,
+// and the deployment is in error until the next deploy or rollback.
+package deployment
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/kind"
+	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/store"
+)
+
+// Key names a deployment.
+type Key struct{ Project, Name string }
+
+// String is PROJECT/NAME.
+func (k Key) String() string { return k.Project + "/" + k.Name }
+
+// Host is where processors live. Its operations may be repeated.
+type Host interface {
+	// Placed reports whether a revision is there, whole.
+	Placed(key Key, number int) bool
+	// Place puts a revision with its files there, once for ever.
+	Place(key Key, revision realtime.Revision, files map[string][]byte) error
+	// Discard deletes the revisions that are not among keep.
+	Discard(key Key, keep []int) error
+	// Alive reports whether the processor lives.
+	Alive(key Key) bool
+	// Start brings the processor to life with what it should serve. It does nothing
+	// when it lives.
+	Start(key Key, desired realtime.Desired) error
+	// LastWords are what a processor that ended said last, "" for nothing.
+	LastWords(key Key) string
+	// Desire tells a living processor what it should serve.
+	Desire(ctx context.Context, key Key, desired realtime.Desired) error
+	// Status asks a living processor.
+	Status(ctx context.Context, key Key) (realtime.Status, error)
+	// Metrics are its metrics in Prometheus's text format.
+	Metrics(ctx context.Context, key Key) ([]byte, error)
+	// Stop lets a processor finish what it has begun, for at most the time that ctx
+	// gives, and ends it.
+	Stop(ctx context.Context, key Key) error
+	// Remove deletes all that is kept of a deployment.
+	Remove(key Key) error
+	// Say adds a line to the deployment's own log.
+	Say(key Key, line string)
+	// Said returns the lines said after a time in milliseconds, and the time of the
+	// last of them.
+	Said(key Key, after int64) (text string, last int64)
+	// FreePort returns a port that nothing listens on and that is not taken.
+	FreePort(taken map[int]bool) (int, error)
+}
+
+// Preparer makes ready what a revision needs: interpreter, environment, code.
+type Preparer interface {
+	// Revision returns the revision that f becomes under a number, and its files.
+	// progress may be called from other goroutines until it returns. Errors are those
+	// of the revision.
+	Revision(ctx context.Context, key Key, number int, f *function.Function, progress func(string)) (realtime.Revision, map[string][]byte, error)
+	// Auth returns who may send events to a function; nil lets everybody.
+	Auth(ctx context.Context, key Key, front kind.Front) (*realtime.Auth, error)
+}
+
+// Options configure Deployments; fields without a comment are required.
+type Options struct {
+	Store    *store.Store
+	Host     Host
+	Preparer Preparer
+	Logger   *slog.Logger
+	Listen   string // host that functions listen on; "" means 127.0.0.1
+	URL      string // where the server is reached, for the addresses below it; "" for none
+	Now      func() time.Time
+}
+
+// How often a keeper looks: while something is under way, and when nothing is. A
+// processor that has died is noticed by the lock, which is looked at more often
+// than it is asked.
+const (
+	lookBusy   = 50 * time.Millisecond
+	lookAlive  = 250 * time.Millisecond
+	lookStatus = 2 * time.Second
+	listEvery  = 2 * time.Second
+)
+
+// Deployments owns the keepers. Create it with New; Start and Stop it once.
+type Deployments struct {
+	Options
+	wake chan struct{}
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	ports sync.Mutex // held while a port is chosen
+
+	mu      sync.Mutex
+	keepers map[Key]*keeper // guarded by mu
+	changed chan struct{}   // guarded by mu; closed whenever a deployment has changed
+}
+
+// New returns Deployments that do nothing until Start; intents are taken at once.
+func New(options Options) *Deployments {
+	if options.Listen == "" {
+		options.Listen = "127.0.0.1"
+	}
+	if options.Now == nil {
+		options.Now = time.Now
+	}
+	return &Deployments{Options: options, wake: make(chan struct{}, 1), keepers: map[Key]*keeper{}, changed: make(chan struct{})}
+}
+
+// Start keeps deployments in the background until Stop.
+func (d *Deployments) Start(ctx context.Context) {
+	ctx, d.stop = context.WithCancel(context.WithoutCancel(ctx))
+	d.work.Go(func() { d.loop(ctx) })
+}
+
+// Stop ends the keepers and waits for them. Processors go on serving; the next
+// Start adopts them.
+func (d *Deployments) Stop() {
+	if d.stop != nil {
+		d.stop()
+	}
+	d.work.Wait()
+}
+
+func (d *Deployments) loop(ctx context.Context) {
+	ticker := time.NewTicker(listEvery)
+	defer ticker.Stop()
+	for {
+		if err := d.runOnce(ctx); err != nil && ctx.Err() == nil {
+			d.Logger.ErrorContext(ctx, "list deployments", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-d.wake:
+		}
+	}
+}
+
+// runOnce gives every deployment a keeper.
+func (d *Deployments) runOnce(ctx context.Context) error {
+	all, err := d.Store.DeploymentList(ctx, "")
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, one := range all {
+		key := Key{one.Project, one.Name}
+		if d.keepers[key] != nil {
+			continue
+		}
+		k := newKeeper(d, key)
+		d.keepers[key] = k
+		d.work.Go(func() {
+			k.keep(ctx)
+			d.mu.Lock()
+			delete(d.keepers, key)
+			d.mu.Unlock()
+			d.announce()
+		})
+	}
+	return nil
+}
+
+// nudge makes the keeper of a deployment look now.
+func (d *Deployments) nudge(key Key) {
+	d.mu.Lock()
+	k := d.keepers[key]
+	d.mu.Unlock()
+	target := d.wake
+	if k != nil {
+		target = k.wake
+	}
+	select {
+	case target <- struct{}{}:
+	default:
+	}
+}
+
+// announce wakes those who wait for a change.
+func (d *Deployments) announce() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+func (d *Deployments) changes() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
+}
+
+// await calls look until it is done, again whenever a deployment has changed.
+func (d *Deployments) await(ctx context.Context, look func() (done bool, err error)) error {
+	ticker := time.NewTicker(lookAlive) // what another server changes is not announced
+	defer ticker.Stop()
+	for {
+		changed := d.changes()
+		if done, err := look(); done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-ticker.C:
+		}
+	}
+}
+
+// Ready waits until a deployment serves; it is what holds the first events for a
+// function that is starting. fault.CodeNotFound when there is none,
+// fault.CodeUnavailable when it will not serve.
+func (d *Deployments) Ready(ctx context.Context, key Key) error {
+	err := d.await(ctx, func() (bool, error) {
+		one, err := d.Store.DeploymentGet(ctx, key.Project, key.Name)
+		switch {
+		case err != nil:
+			return false, err
+		case one.Removed:
+			return false, fault.NotFound("the function %s is being deleted", key)
+		case len(one.Stable) > 0 && d.Host.Alive(key):
+			return true, nil
+		case one.State == stateError || one.State == stateUnhealthy:
+			return false, fault.Unavailable("the function %s does not serve: %s", key, one.Message)
+		}
+		return false, nil
+	})
+	if ctx.Err() != nil && err != nil {
+		return fault.Unavailable("the function %s did not start in time; ask again in a moment", key)
+	}
+	return err
+}

@@ -1,0 +1,231 @@
+// Package gateway brings requests to deployed functions: at /fn/PROJECT/NAME/… of
+// the server's own address, and at the addresses of API gateways.
+//
+// Bodies stream in both directions, upgraded connections (WebSocket) pass, and a
+// client that leaves is noticed by the function. A request for a function that is
+// not up yet waits for it; it is handed over once, since only connecting is tried
+// again.
+package gateway
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/internal/deployment"
+	"github.com/millrace/millrace/internal/fault"
+)
+
+// Prefix begins the paths of functions on the server's own address.
+const Prefix = "/fn/"
+
+// Functions are where requests go.
+type Functions interface {
+	// Dial connects to the address of a function on which it takes requests.
+	Dial(ctx context.Context, key deployment.Key) (net.Conn, error)
+	// Ready waits until a function can be connected to; its errors are answers:
+	// fault.CodeNotFound when there is no such function.
+	Ready(ctx context.Context, key deployment.Key) error
+}
+
+// Options configure a Gateway; fields without a comment are required.
+type Options struct {
+	Functions Functions
+	Admit     func(*http.Request) error // who may use the server's own address
+	Token     string                    // of the server, which functions do not get to see; "" for none
+	Hold      time.Duration             // how long a request waits for a function that is starting; 0 means 60 s
+	Logger    *slog.Logger
+}
+
+// Gateway is the http.Handler of functions. Create it with New.
+type Gateway struct {
+	Options
+	transport *http.Transport
+	proxy     *httputil.ReverseProxy
+}
+
+// New returns a gateway.
+func New(options Options) *Gateway {
+	if options.Hold == 0 {
+		options.Hold = time.Minute
+	}
+	g := &Gateway{Options: options}
+	g.transport = &http.Transport{
+		DialContext: g.dial, MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, DisableCompression: true,
+		MaxResponseHeaderBytes: 1 << 20,
+	}
+	g.proxy = &httputil.ReverseProxy{
+		Transport: g.transport, FlushInterval: -1, Rewrite: g.rewrite, ErrorHandler: g.failed,
+		ErrorLog: slog.NewLogLogger(options.Logger.Handler(), slog.LevelDebug),
+	}
+	return g
+}
+
+// Close lets go of the connections to functions.
+func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
+
+// target is where a request goes, in its context.
+type target struct {
+	key    deployment.Key
+	path   string // escaped, of the function
+	prefix string // that was cut off
+}
+
+type targetKey struct{}
+
+// ServeHTTP serves /fn/PROJECT/NAME/….
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := g.Admit(r); err != nil {
+		answer(w, err)
+		return
+	}
+	rest := strings.TrimPrefix(r.URL.EscapedPath(), Prefix)
+	project, rest, _ := strings.Cut(rest, "/")
+	name, path, _ := strings.Cut(rest, "/")
+	key := deployment.Key{}
+	var err1, err2 error
+	key.Project, err1 = url.PathUnescape(project)
+	key.Name, err2 = url.PathUnescape(name)
+	if err1 != nil || err2 != nil || key.Project == "" || key.Name == "" {
+		answer(w, fault.NotFound("functions are at %sPROJECT/NAME", Prefix))
+		return
+	}
+	g.Forward(w, r, key, "/"+path, Prefix+project+"/"+name)
+}
+
+// Forward hands a request to a function as one for path (escaped); prefix is what
+// the client's path began with.
+func (g *Gateway) Forward(w http.ResponseWriter, r *http.Request, key deployment.Key, path, prefix string) {
+	// Else the server reads the whole body before it lets the first byte of an answer out.
+	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 is so anyway
+	ctx := context.WithValue(r.Context(), targetKey{}, &target{key: key, path: path, prefix: prefix})
+	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+}
+
+func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
+	to := p.In.Context().Value(targetKey{}).(*target)
+	p.Out.URL.Scheme, p.Out.URL.Host = "http", hostOf(to.key)
+	p.Out.URL.RawPath = to.path
+	p.Out.URL.Path, _ = url.PathUnescape(to.path) // it was escaped by net/url
+	p.Out.Host = p.In.Host
+	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
+	p.SetXForwarded()
+	if to.prefix != "" {
+		p.Out.Header.Set("X-Forwarded-Prefix", to.prefix)
+	}
+	if g.Token != "" && p.Out.Header.Get("Authorization") == "Bearer "+g.Token {
+		p.Out.Header.Del("Authorization")
+	}
+	if _, ok := p.Out.Header["User-Agent"]; !ok {
+		p.Out.Header.Set("User-Agent", "") // or the transport names itself
+	}
+}
+
+// hostOf and keyOf name a function as a host, so that the transport keeps its
+// connections apart.
+func hostOf(key deployment.Key) string {
+	return hex.EncodeToString([]byte(key.Project)) + "." + hex.EncodeToString([]byte(key.Name))
+}
+
+func keyOf(address string) (deployment.Key, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return deployment.Key{}, err
+	}
+	project, name, _ := strings.Cut(host, ".")
+	a, err := hex.DecodeString(project)
+	if err != nil {
+		return deployment.Key{}, err
+	}
+	b, err := hex.DecodeString(name)
+	return deployment.Key{Project: string(a), Name: string(b)}, err
+}
+
+// dial connects to a function; one that is not up is waited for.
+func (g *Gateway) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	key, err := keyOf(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := g.Functions.Dial(ctx, key)
+	if err == nil {
+		return conn, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.Hold)
+	defer cancel()
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		if err := g.Functions.Ready(ctx, key); err != nil {
+			return nil, err
+		}
+		if conn, err = g.Functions.Dial(ctx, key); err == nil {
+			return conn, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fault.Unavailable("the function %s did not start within %v; ask again in a moment", key, g.Hold)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// failed answers for a function that did not.
+func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
+	to := r.Context().Value(targetKey{}).(*target)
+	var domain *fault.Error
+	var large *http.MaxBytesError
+	switch {
+	case r.Context().Err() != nil && errors.Is(err, context.Canceled):
+		return // the client left
+	case errors.As(err, &domain):
+		answer(w, err)
+	case errors.As(err, &large):
+		answer(w, fault.TooLarge("the request's body is larger than %d bytes", large.Limit))
+	default:
+		g.Logger.WarnContext(r.Context(), "function did not answer", "function", to.key.String(), "error", err)
+		write(w, http.StatusBadGateway, "the function "+to.key.String()+" broke the connection off before it answered; its log may say why")
+	}
+}
+
+// statusOf is the status that an error is answered with.
+func statusOf(code fault.Code) int {
+	switch code {
+	case fault.CodeNotFound:
+		return http.StatusNotFound
+	case fault.CodeUnavailable:
+		return http.StatusServiceUnavailable
+	case fault.CodeUnauthorized:
+		return http.StatusUnauthorized
+	case fault.CodeForbidden:
+		return http.StatusForbidden
+	case fault.CodeInvalid:
+		return http.StatusBadRequest
+	case fault.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	default:
+		return http.StatusBadGateway
+	}
+}
+
+// answer refuses a request with one sentence.
+func answer(w http.ResponseWriter, err error) {
+	status := statusOf(fault.CodeOf(err))
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	write(w, status, fault.Message(err))
+}
+
+func write(w http.ResponseWriter, status int, text string) {
+	body, _ := json.Marshal(map[string]string{"error": text}) // a map of strings
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n'))
+}

@@ -1,0 +1,105 @@
+package metrics_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/internal/realtime/metrics"
+)
+
+func page(samples ...metrics.Sample) []byte {
+	var out bytes.Buffer
+	metrics.Write(&out, samples, metrics.Usage{Processes: 3, CPU: 1500 * time.Millisecond, Memory: 5 << 20})
+	return out.Bytes()
+}
+
+func TestWrite(t *testing.T) {
+	t.Parallel()
+	var c metrics.Counters
+	c.Succeeded.Add(2)
+	c.Failed.Add(1)
+	c.Refused.Add(1)
+	c.Answered(204)
+	c.Answered(503)
+	c.Took(700 * time.Microsecond)
+	c.Took(time.Minute)
+	got := string(page(metrics.Sample{Project: "p", Function: `a "b"`, Revision: 2, Kind: "http", Trigger: "t", Counters: &c, Workers: 4, Busy: 1, Waiting: 7, Open: 9}))
+	labels := `{project="p",function="a \"b\"",revision="2",trigger_kind="http",trigger_id="t"`
+	for _, want := range []string{
+		"# TYPE nuclio_processor_handled_events_total counter\nnuclio_processor_handled_events_total" + labels + `,result="success"} 2` + "\n",
+		"nuclio_processor_handled_events_total" + labels + `,result="failure"} 2` + "\n",
+		"millrace_events_refused_total" + labels + "} 1\n",
+		"millrace_http_responses_total" + labels + `,code="2xx"} 1` + "\n",
+		"millrace_http_responses_total" + labels + `,code="5xx"} 1` + "\n",
+		"millrace_event_duration_seconds_bucket" + labels + `,le="0.0005"} 0` + "\n",
+		"millrace_event_duration_seconds_bucket" + labels + `,le="0.001"} 1` + "\n",
+		"millrace_event_duration_seconds_bucket" + labels + `,le="30"} 1` + "\n",
+		"millrace_event_duration_seconds_bucket" + labels + `,le="+Inf"} 2` + "\n",
+		"millrace_event_duration_seconds_sum" + labels + "} 60.0007\n",
+		"millrace_workers" + labels + "} 4\n", "millrace_events_waiting" + labels + "} 7\n", "millrace_events_in_progress" + labels + "} 9\n",
+		"millrace_cpu_seconds_total 1.5\n", "millrace_memory_bytes 5242880\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("lacks %q:\n%s", want, got)
+		}
+	}
+}
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	var one, two metrics.Counters
+	samples := []metrics.Sample{
+		{Kind: "http", Trigger: "a", Revision: 1, Counters: &one, Workers: 2, Busy: 1, Waiting: 3},
+		{Kind: "cron", Trigger: "b", Revision: 2, Counters: &two, Workers: 1},
+	}
+	before := metrics.Read(page(samples...))
+	for i := range 200 {
+		one.Succeeded.Add(1)
+		one.Took(2 * time.Millisecond)
+		if i%10 == 0 {
+			two.Failed.Add(1)
+			two.Took(200 * time.Millisecond)
+		}
+	}
+	after := metrics.Read(page(samples...))
+	if after.Events != 220 || after.Errors != 20 || after.Workers != 3 || after.Busy != 1 || after.Waiting != 3 || after.Memory != 5<<20 || after.Processes != 3 {
+		t.Errorf("%+v", after)
+	}
+	rates := after.Since(before, 2*time.Second)
+	if rates.Events != 110 || rates.Errors != 10 || rates.CPU != 0 {
+		t.Errorf("%+v", rates)
+	}
+	if rates.P50 < time.Millisecond || rates.P50 > 2500*time.Microsecond || rates.P99 < 100*time.Millisecond || rates.P99 > 250*time.Millisecond {
+		t.Errorf("p50 %v, p99 %v", rates.P50, rates.P99)
+	}
+	if idle := after.Since(after, time.Second); idle != (metrics.Rates{}) {
+		t.Errorf("idle %+v", idle)
+	}
+	if anew := before.Since(after, time.Second); anew.Events != 0 || anew.Errors != 0 {
+		t.Errorf("started anew: %+v", anew)
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc")
+	}
+	before := metrics.Measure(os.Getpid())
+	child := exec.Command("sleep", "60")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	}()
+	after := metrics.Measure(os.Getpid())
+	if before.Processes < 1 || after.Processes != before.Processes+1 || after.Memory < 1<<20 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}

@@ -1,0 +1,62 @@
+package processor
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/realtime/edge"
+)
+
+// ownAddress is the address beside the socket.
+type ownAddress struct {
+	wanted, actual string
+	encrypted      bool
+	server         *edge.Server
+}
+
+func (o *ownAddress) stop(ctx context.Context) {
+	if o != nil {
+		o.server.Shutdown(ctx)
+	}
+}
+
+// listen opens or changes the own address, and lets its limits and those of the
+// socket hold for new connections.
+func (p *processor) listen(desired realtime.Desired) error {
+	if p.socket != nil {
+		if err := p.socket.Apply(nil); err != nil {
+			return err
+		}
+	}
+	if p.own != nil && p.own.wanted == desired.Listen {
+		if err := p.own.server.Apply(desired.TLS); err != nil {
+			return err
+		}
+		p.own.encrypted = desired.TLS != nil
+		return nil
+	}
+	if old := p.own; old != nil {
+		p.own = nil
+		p.retired.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), realtime.DefaultGrace)
+			defer cancel()
+			old.stop(ctx)
+		})
+	}
+	if desired.Listen == "" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", desired.Listen)
+	if err != nil {
+		return fmt.Errorf("the function's address cannot be served: %w", err)
+	}
+	server, err := edge.Serve(listener, p.edge, desired.TLS, p.logger)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	p.own = &ownAddress{wanted: desired.Listen, actual: listener.Addr().String(), encrypted: desired.TLS != nil, server: server}
+	return nil
+}

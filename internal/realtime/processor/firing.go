@@ -1,0 +1,64 @@
+package processor
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/worker"
+)
+
+// fire sends an event to p whenever the timetable says so, for as long as the
+// revision has traffic. A time at which the event before has not been answered yet
+// is left out.
+func (s *serving) fire(ctx context.Context, p *pool, times realtime.Timetable) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	next := times.Next(time.Now())
+	for !next.IsZero() {
+		timer.Reset(time.Until(next))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if s.active.Load() {
+			s.send(ctx, p)
+		}
+		for now := time.Now(); !next.IsZero() && !next.After(now); {
+			next = times.Next(next)
+		}
+	}
+}
+
+func (s *serving) send(ctx context.Context, p *pool) {
+	c := p.trigger.Cron
+	e := newEvent()
+	e.request = worker.Request{
+		ID: eventID(), Method: c.Method, Path: c.Path, Timestamp: e.arrived, Body: []byte(c.Body),
+	}
+	for name, value := range c.Headers {
+		e.request.Headers = append(e.request.Headers, [2]string{name, value})
+		if strings.EqualFold(name, "Content-Type") {
+			e.request.ContentType, e.request.JSON = value, isJSON(value) && c.Body != ""
+		}
+	}
+	if err := p.submit(e); err != nil {
+		s.logger.Warn("the time of a cron trigger passed without its event", "trigger", p.trigger.Name, "error", err)
+		return
+	}
+	select {
+	case <-e.settled:
+	case <-ctx.Done():
+		e.abandon()
+		return
+	}
+	if e.stream != nil {
+		for range e.stream { //nolint:revive // nobody wants it
+		}
+	}
+	if e.err != nil || e.failed {
+		s.logger.Warn("the event of a cron trigger failed", "trigger", p.trigger.Name, "error", e.err, "status", e.status)
+	}
+}
