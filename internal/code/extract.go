@@ -13,10 +13,14 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 )
 
-// Limits of what an archive may become, against archives made to fill a disk.
+// Limits of what an archive may become, against archives made to fill a disk: a
+// small one may unpack to smallExtracted bytes, a larger one to maxRatio times its
+// own size, none to more than maxExtracted.
 const (
-	maxExtracted = 8 << 30
-	maxEntries   = 200_000
+	maxExtracted   = 8 << 30
+	smallExtracted = 64 << 20
+	maxRatio       = 100
+	maxEntries     = 200_000
 )
 
 // Extract unpacks the .tar.gz at path into folder, which it creates. Entries that
@@ -28,6 +32,10 @@ func Extract(path, folder string) (err error) {
 		return fault.Invalid("the code archive %s cannot be read: %w", path, err)
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return fault.Invalid("the code archive %s cannot be read: %w", path, err)
+	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return fmt.Errorf("extract code: %w", err)
 	}
@@ -45,7 +53,8 @@ func Extract(path, folder string) (err error) {
 	if err != nil {
 		return fault.Invalid("the code archive %s is not a .tar.gz: %w", path, err)
 	}
-	x := extraction{root: root, path: path, budget: maxExtracted}
+	limit := min(maxExtracted, max(smallExtracted, maxRatio*info.Size()))
+	x := extraction{root: root, path: path, limit: limit, budget: limit}
 	archive := tar.NewReader(unzipped)
 	for range maxEntries {
 		header, err := archive.Next()
@@ -65,7 +74,8 @@ func Extract(path, folder string) (err error) {
 type extraction struct {
 	root   *os.Root
 	path   string
-	budget int64
+	limit  int64
+	budget int64 // what is left of limit
 }
 
 func (x *extraction) entry(header *tar.Header, content io.Reader) error {
@@ -97,7 +107,7 @@ func (x *extraction) entry(header *tar.Header, content io.Reader) error {
 
 func (x *extraction) file(name string, header *tar.Header, content io.Reader) error {
 	if x.budget -= header.Size; x.budget < 0 {
-		return fault.Invalid("the code archive %s unpacks to more than %d bytes", x.path, int64(maxExtracted))
+		return fault.Invalid("the code archive %s unpacks to more than the %d bytes that an archive of its size may hold", x.path, x.limit)
 	}
 	file, err := x.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600|fs.FileMode(header.Mode)&0o100)
 	if err != nil {

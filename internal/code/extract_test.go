@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -40,6 +42,26 @@ func archive(t *testing.T, headers ...*tar.Header) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// pack writes an archive of files of zeros, size bytes in all, at path.
+func pack(t *testing.T, path string, size int64) {
+	t.Helper()
+	var raw bytes.Buffer
+	zipped := gzip.NewWriter(&raw)
+	w := tar.NewWriter(zipped)
+	zeros := make([]byte, 1<<20)
+	for i := range size >> 20 {
+		if err := w.WriteHeader(&tar.Header{Name: strconv.FormatInt(i, 10), Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(zeros))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), zipped.Close(), os.WriteFile(path, raw.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestExtract(t *testing.T) {
@@ -79,6 +101,19 @@ func TestExtractRefuses(t *testing.T) {
 				t.Error("something was left behind")
 			}
 		})
+	}
+	bomb := filepath.Join(t.TempDir(), "bomb.tar.gz")
+	pack(t, bomb, 65<<20)
+	folder := filepath.Join(t.TempDir(), "out")
+	if err := code.Extract(bomb, folder); !fault.Is(err, fault.CodeInvalid) || !strings.Contains(err.Error(), "more than the 67108864 bytes") {
+		t.Errorf("bomb: %v", err)
+	}
+	if _, err := os.Stat(folder); err == nil {
+		t.Error("the bomb left something behind")
+	}
+	pack(t, bomb, 63<<20)
+	if err := code.Extract(bomb, folder); err != nil {
+		t.Errorf("large but within the limit: %v", err)
 	}
 	notTar := filepath.Join(t.TempDir(), "x.tar.gz")
 	_ = os.WriteFile(notTar, []byte("hello"), 0o600)

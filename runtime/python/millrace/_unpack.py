@@ -27,6 +27,10 @@ _FRAMES = {
     "xlsx": "read_excel",
 }
 _ARCHIVES = {".zip": "zip", ".tar": "tar", ".tar.gz": "gztar", ".tar.bz2": "bztar", ".tar.xz": "xztar"}
+# What an archive may become, against those that are made to fill a disk.
+_SMALL = 1 << 30
+_RATIO = 100
+_MEMBERS = 1_000_000
 
 
 def for_handler(function: Any, hints: dict[str, str]) -> Callable[[str, Any, Any], Any]:
@@ -131,7 +135,11 @@ def _path(item: Any, options: dict[str, Any]) -> str:
     if not suffixes:
         raise ValueError("%s is an archive of no known kind (%s)" % (path, ", ".join(_ARCHIVES)))
     folder = tempfile.mkdtemp(prefix="input-")
-    _extract(path, folder, _ARCHIVES[max(suffixes, key=len)])
+    try:
+        _extract(path, folder, _ARCHIVES[max(suffixes, key=len)])
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     inner = os.listdir(folder)
     shutil.copystat(path, folder)
     single = os.path.join(folder, inner[0]) if len(inner) == 1 else folder
@@ -139,26 +147,37 @@ def _path(item: Any, options: dict[str, Any]) -> str:
 
 
 def _extract(path: str, folder: str, kind: str) -> None:
-    """Extract an archive; a member that would land outside of folder is an error and nothing is written."""
-    root = os.path.realpath(folder) + os.sep
+    """Extract an archive; one with a member that would land outside of folder, or that becomes too large, is an error.
 
-    def check(name: str) -> None:
+    A small archive may hold _SMALL bytes, a larger one _RATIO times its own size.
+    """
+    root = os.path.realpath(folder) + os.sep
+    limit = max(_SMALL, _RATIO * os.path.getsize(path))
+    size = count = 0
+
+    def check(name: str, length: int) -> None:
+        nonlocal size, count
+        size, count = size + length, count + 1
         if not (os.path.realpath(os.path.join(folder, name)) + os.sep).startswith(root):
             raise ValueError("the archive has the member %r, which lies outside of it" % name)
+        if size > limit:
+            raise ValueError("the archive unpacks to more than the %d bytes that one of its size may hold" % limit)
+        if count > _MEMBERS:
+            raise ValueError("the archive has more than %d members" % _MEMBERS)
 
     if kind == "zip":
         import zipfile
 
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                check(name)
+            for info in archive.infolist():
+                check(info.filename, info.file_size)
             archive.extractall(folder)
         return
     import tarfile
 
     with tarfile.open(path) as tar:
-        for member in tar.getmembers():
-            check(member.name)
+        for member in tar:  # each is judged before what it holds is read
+            check(member.name, member.size)
             if not (member.isfile() or member.isdir()):
                 raise ValueError("the archive has the member %r, which is no file and no folder" % member.name)
         tar.extractall(folder)  # noqa: S202 - the members were checked

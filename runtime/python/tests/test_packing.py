@@ -195,6 +195,43 @@ class ReturnsTest(WorkerCase):
         results, _ = self.packed("[1], __import__('tempfile').gettempdir()", "a : file", "folder")
         self.assertEqual([name for name in os.listdir(results["folder"]) if name.startswith("output-")], [])
 
+    def test_an_archive_that_becomes_too_large_is_refused(self):
+        code = """
+            import io, os, pathlib, tarfile, tempfile, zipfile, millrace._unpack as u
+            def handler(folder):
+                tempfile.tempdir = folder
+                u._SMALL, u._MEMBERS = 64 << 20, 50
+                said = []
+
+                def read(name):
+                    item = type("Item", (), {"local": lambda self: folder + "/" + name})()
+                    try:
+                        u._path(item, {"is_directory": True})
+                        said.append("read")
+                    except ValueError as error:
+                        said.append(str(error))
+                for members in (40, 51):
+                    with zipfile.ZipFile(folder + "/a.zip", "w") as z:
+                        for i in range(members):
+                            z.writestr(str(i), b"")
+                    read("a.zip")
+                zeros = bytes(65 << 20)
+                with zipfile.ZipFile(folder + "/b.zip", "w", zipfile.ZIP_DEFLATED) as z:
+                    z.writestr("zeros", zeros)
+                read("b.zip")
+                for kind in ("gz", "xz"):
+                    with tarfile.open(folder + "/b.tar." + kind, "w:" + kind) as t:
+                        info = tarfile.TarInfo("zeros")
+                        info.size = len(zeros)
+                        t.addfile(info, io.BytesIO(zeros))
+                    read("b.tar." + kind)
+                return [said, len(list(pathlib.Path(folder).glob("input-*")))]
+            """
+        said, folders = self.results(code, run={"spec": {"parameters": {"folder": self.folder}}})["return"]
+        large = "the archive unpacks to more than the 67108864 bytes that one of its size may hold"
+        self.assertEqual(said, ["read", "the archive has more than 50 members", large, large, large])
+        self.assertEqual(folders, 1, "what was refused left a folder behind")
+
     @needs_numpy
     def test_numpy(self):
         head = "import numpy"
