@@ -1,11 +1,14 @@
-"""Answer requests with the model that train.py has logged; MODEL is its file."""
+"""Answer requests with the model that train.py has logged; MODEL is its store:// address."""
 
 import os
 import pickle
 
+import mlrun
+
 
 def init_context(context):
-    with open(os.environ["MODEL"], "rb") as file:
+    path, _, _ = mlrun.artifacts.get_model(os.environ["MODEL"], suffix=".pkl")
+    with open(path, "rb") as file:
         context.user_data.model = pickle.load(file)
 
 

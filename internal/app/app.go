@@ -235,7 +235,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	if err := a.warm(); err != nil {
 		return err
 	}
-	if err := announce(dir, address{URL: url, PID: os.Getpid()}); err != nil {
+	if err := announce(dir, address{URL: url, PID: os.Getpid(), Embedded: options.DatabaseURL == ""}); err != nil {
 		return err
 	}
 	a.deployed = a.newDeployments()

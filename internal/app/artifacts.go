@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,6 +17,8 @@ import (
 	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
 )
@@ -63,39 +66,19 @@ func (r *inline) resolver(launch spool.Launch) datastore.Resolver {
 	return resolve(r.find).in(launch.Project)
 }
 
-// artifacts finds artifacts for a runner in a process of its own: through the
-// server that the execution knows, else in the data directory's store, which is
-// opened when the first artifact is asked for.
+// artifacts finds artifacts for a runner or processor, which are processes of their
+// own: through the server that the code knows, else the one of the data directory,
+// else in the data directory's store, which is opened when it is first needed. A
+// processor outlives servers, so that each question may have another answer.
 type artifacts struct {
 	dataDir string
 	mu      sync.Mutex
 	store   *store.Store
-	client  *client.Client
+	clients map[string]*client.Client // by URL
 }
 
-func (a *artifacts) resolver(launch spool.Launch) datastore.Resolver {
-	return resolve(func(ctx context.Context, uri artifact.URI) (document.Object, error) {
-		if err := a.open(ctx, launch.Env); err != nil {
-			return nil, err
-		}
-		if a.store != nil {
-			return findIn(ctx, a.store, uri)
-		}
-		query := client.Artifact{Key: uri.Key, Tag: uri.Tag, Tree: uri.Tree, Iter: -1}
-		if uri.HasIter {
-			query.Iter = uri.Iter
-		}
-		return a.client.Artifact(ctx, uri.Project, query)
-	}).in(launch.Project)
-}
-
-// open makes one of store and client ready. Later calls find it so.
-func (a *artifacts) open(ctx context.Context, environ []string) (err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.store != nil || a.client != nil {
-		return nil
-	}
+// resolver finds artifacts for code with the given environment.
+func (a *artifacts) resolver(project string, environ []string) datastore.Resolver {
 	var url, token string
 	for _, entry := range environ {
 		if value, ok := strings.CutPrefix(entry, "MLRUN_DBPATH="); ok {
@@ -105,23 +88,86 @@ func (a *artifacts) open(ctx context.Context, environ []string) (err error) {
 			token = value
 		}
 	}
-	if url = cmp.Or(url, Running(a.dataDir)); url != "" {
-		a.client, err = client.New(client.Options{URL: url, Token: token})
-		return err
+	return resolve(func(ctx context.Context, uri artifact.URI) (document.Object, error) {
+		doc, err := a.ask(ctx, uri, url, token)
+		if here := Running(a.dataDir); here != url && (err == nil && doc == nil || fault.Is(err, fault.CodeUnavailable)) && here != "" {
+			doc, err = a.ask(ctx, uri, here, token)
+		}
+		if err != nil && !(fault.Is(err, fault.CodeUnavailable) && announced(a.dataDir).Embedded) || doc != nil {
+			return doc, err
+		}
+		from, err := a.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return findIn(ctx, from, uri)
+	}).in(project)
+}
+
+// ofRun finds artifacts for an execution.
+func (a *artifacts) ofRun(launch spool.Launch) datastore.Resolver {
+	return a.resolver(launch.Project, launch.Env)
+}
+
+// stores are those that the environment of a deployed function gives access to;
+// relative paths are in dir.
+func (a *artifacts) stores(dir string, r realtime.Revision) *datastore.Stores {
+	environ := runner.Variables(slices.Concat(os.Environ(), r.Env, r.Secrets))
+	return datastore.New(datastore.Options{Lookup: runner.Lookup(environ), Dir: dir, Resolver: a.resolver(r.Project, r.Env)})
+}
+
+// ask asks the server at url; nothing without one.
+func (a *artifacts) ask(ctx context.Context, uri artifact.URI, url, token string) (document.Object, error) {
+	if url == "" {
+		return nil, nil
+	}
+	c, err := a.client(url, token)
+	if err != nil {
+		return nil, err
+	}
+	query := client.Artifact{Key: uri.Key, Tag: uri.Tag, Tree: uri.Tree, Iter: -1}
+	if uri.HasIter {
+		query.Iter = uri.Iter
+	}
+	return c.Artifact(ctx, uri.Project, query)
+}
+
+func (a *artifacts) client(url, token string) (*client.Client, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.clients[url]; c != nil {
+		return c, nil
+	}
+	c, err := client.New(client.Options{URL: url, Token: token})
+	if err != nil {
+		return nil, err
+	}
+	if a.clients == nil {
+		a.clients = map[string]*client.Client{}
+	}
+	a.clients[url] = c
+	return c, nil
+}
+
+func (a *artifacts) open(ctx context.Context) (from *store.Store, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.store != nil {
+		return a.store, nil
 	}
 	path := filepath.Join(a.dataDir, "millrace.db")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return fault.Precondition("artifacts cannot be looked up: there is neither a server (MLRUN_DBPATH) nor a database in %s", a.dataDir)
+		return nil, fault.Precondition("artifacts cannot be looked up: there is neither a server (MLRUN_DBPATH) nor a database in %s", a.dataDir)
 	}
 	a.store, err = store.Open(context.WithoutCancel(ctx), store.Options{Path: path})
-	return err
+	return a.store, err
 }
 
 func (a *artifacts) close(logger *slog.Logger) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.client != nil {
-		a.client.Close()
+	for _, c := range a.clients {
+		c.Close()
 	}
 	if a.store != nil {
 		if err := a.store.Close(); err != nil {

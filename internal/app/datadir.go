@@ -13,6 +13,8 @@ import (
 type address struct {
 	URL string `json:"url"`
 	PID int    `json:"pid"`
+	// Embedded says that its database is the one in the data directory.
+	Embedded bool `json:"embedded"`
 }
 
 // dataDir makes the folder usable and returns its absolute path.
@@ -54,13 +56,13 @@ func Running(dir string) string {
 	if !filelock.Held(filepath.Join(dir, "server.lock")) {
 		return ""
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, "server.json"))
-	if err != nil {
-		return ""
+	return announced(dir).URL
+}
+
+// announced is what the server that ran last on the data directory wrote.
+func announced(dir string) (at address) {
+	if raw, err := os.ReadFile(filepath.Join(dir, "server.json")); err != nil || json.Unmarshal(raw, &at) != nil {
+		return address{}
 	}
-	var at address
-	if json.Unmarshal(raw, &at) != nil {
-		return ""
-	}
-	return at.URL
+	return at
 }

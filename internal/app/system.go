@@ -104,7 +104,7 @@ func (s *system) Exec(ctx context.Context, path string) int {
 	signal.Ignore(syscall.SIGHUP)
 	artifacts := &artifacts{dataDir: filepath.Dir(filepath.Dir(path))}
 	defer artifacts.close(logger)
-	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true, Resolver: artifacts.resolver})
+	outcome, err := runner.Run(ctx, dir, runner.Options{Logger: logger, Sync: true, Resolver: artifacts.ofRun})
 	switch {
 	case errors.Is(err, spool.ErrHeld) || fault.Is(err, fault.CodeConflict):
 		logger.Info("nothing to do", "spool", path, "reason", err)
@@ -139,8 +139,10 @@ func (s *system) Processor(ctx context.Context, path string) int {
 	for range 3 { // functions/<project>/<name>
 		data = filepath.Dir(data)
 	}
+	artifacts := &artifacts{dataDir: data}
+	defer artifacts.close(logger)
 	err := processor.Run(ctx, realtime.Dir{Path: path}, processor.Options{
-		Logger: logger, Tag: local.DeploymentVariable, Templates: template.Client{Dir: templatesDir(data)}, Imports: importsIn(data),
+		Logger: logger, Tag: local.DeploymentVariable, Stores: artifacts.stores, Templates: template.Client{Dir: templatesDir(data)}, Imports: importsIn(data),
 	})
 	switch {
 	case fault.Is(err, fault.CodeConflict):

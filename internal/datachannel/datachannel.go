@@ -1,6 +1,6 @@
-// Package datachannel gives the process of a run access to data that it cannot
+// Package datachannel gives the processes of a run or deployed function access to data that it cannot
 // reach by itself: objects in other stores, artifacts by their address, secrets by
-// their name. It is HTTP on a unix socket that only the run's user can open; see
+// their name. It is HTTP on a unix socket that only their user can open; see
 // docs/protocol.md for its routes.
 package datachannel
 
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -58,6 +59,9 @@ func Listen(folder string, stores func() *datastore.Stores, logger *slog.Logger)
 		}
 		c.path = filepath.Join(c.folder, "data.sock")
 	}
+	if err := os.Remove(c.path); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an owner that was killed
+		return nil, errors.Join(fmt.Errorf("open data channel: %w", err), c.removeFolder())
+	}
 	listener, err := net.Listen("unix", c.path)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open data channel: %w", err), c.removeFolder())
@@ -75,6 +79,9 @@ func Listen(folder string, stores func() *datastore.Stores, logger *slog.Logger)
 	})
 	return c, nil
 }
+
+// Path is that of the socket.
+func (c *Channel) Path() string { return c.path }
 
 // Environment is what a process needs to find the channel, as KEY=VALUE.
 func (c *Channel) Environment() string { return Variable + "=" + c.path }

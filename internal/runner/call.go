@@ -59,7 +59,7 @@ func (r *runner) learn(w *worker.Worker) {
 func (r *runner) load(doc document.Object) worker.Load {
 	load := worker.Load{
 		Mode: worker.ModeHandler, File: r.file(), Handler: r.launch.Handler, Workdir: r.workdir(),
-		PythonPath: r.launch.Path, Env: variables(r.environment()), Run: doc, Report: r.launch.Imports != "",
+		PythonPath: r.launch.Path, Env: Variables(r.environment()), Run: doc, Report: r.launch.Imports != "",
 	}
 	if r.launch.Mode == spool.ModeMain {
 		load.Mode, load.Argv = worker.ModeMain, r.argv()
@@ -70,7 +70,8 @@ func (r *runner) load(doc document.Object) worker.Load {
 	return load
 }
 
-func variables(environ []string) map[string]string {
+// Variables are KEY=VALUE entries as a map; the last of a name counts.
+func Variables(environ []string) map[string]string {
 	out := map[string]string{}
 	for _, entry := range environ {
 		if name, value, ok := strings.Cut(entry, "="); ok {
@@ -221,7 +222,7 @@ func (r *runner) meta() error {
 		}
 	}
 	artifacts := document.List(doc, "status", "artifacts")
-	if variables(r.environment())["MLRUN_DBPATH"] != "" {
+	if Variables(r.environment())["MLRUN_DBPATH"] != "" {
 		artifacts = nil // the SDK has stored them in the server itself, in full
 	}
 	for _, item := range artifacts {

@@ -48,7 +48,7 @@ func (r *runner) sourced() []string {
 		return nil
 	}
 	var values []string
-	environ := variables(append(os.Environ(), r.environment()...))
+	environ := Variables(append(os.Environ(), r.environment()...))
 	for _, item := range sources {
 		source, _ := item.(document.Object)
 		switch document.String(source, "kind") {

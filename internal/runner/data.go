@@ -23,7 +23,7 @@ func (r *runner) openData() error {
 
 // stores are those that the execution's environment gives access to.
 func (r *runner) stores(environ []string) *datastore.Stores {
-	options := datastore.Options{Lookup: Lookup(variables(environ)), Dir: r.workdir(), Named: map[string]datastore.Named{}}
+	options := datastore.Options{Lookup: Lookup(Variables(environ)), Dir: r.workdir(), Named: map[string]datastore.Named{}}
 	if r.Resolver != nil {
 		options.Resolver = r.Resolver(r.launch)
 	}

@@ -102,7 +102,7 @@ func (r *runner) log(ctx context.Context, key, kind, suffix, path string, spec d
 		return fmt.Errorf("store the artifact %s: %w", key, err)
 	}
 	defer content.Close()
-	if environ := variables(r.environment()); environ[HashPaths] == "true" {
+	if environ := Variables(r.environment()); environ[HashPaths] == "true" {
 		written, err = stores.PutByContent(ctx, folder, suffix, open, datastore.PutOptions{})
 	} else {
 		target := fmt.Sprintf("%s/%s/0/%s%s", folder, name, key, suffix)

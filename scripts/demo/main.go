@@ -111,17 +111,13 @@ func (d *demo) commandLine() error {
 // realTime lets the model of the command line's run answer requests.
 func (d *demo) realTime() (err error) {
 	title("The model answers requests")
-	model := filepath.Join(d.data, "model.pkl")
-	if err := d.millrace(nil, "artifact", "get", "train-train_model", model, "--project", project); err != nil {
-		return err
-	}
 	url, stop, err := d.server()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	vars := []string{"MILLRACE_URL=" + url}
-	err = d.millrace(vars, "deploy", filepath.Join(d.example, "score.py"), "--handler", "score", "--project", project, "--env", "MODEL="+model,
+	err = d.millrace(vars, "deploy", filepath.Join(d.example, "score.py"), "--handler", "score", "--project", project, "--env", "MODEL=store://models/"+project+"/train-train_model",
 		"--requirements-file", filepath.Join(d.example, "requirements.txt"))
 	if err != nil {
 		return err

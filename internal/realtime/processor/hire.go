@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millrace/millrace/internal/datachannel"
 	"github.com/millrace/millrace/internal/limits"
 	"github.com/millrace/millrace/internal/realtime"
 	"github.com/millrace/millrace/internal/worker"
@@ -109,6 +110,9 @@ func (s *serving) environment(trigger realtime.Trigger) map[string]string {
 		if name, value, ok := strings.Cut(entry, "="); ok {
 			out[name] = value
 		}
+	}
+	if s.data != nil {
+		out[datachannel.Variable] = s.data.Path()
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/filelock"
 	"github.com/millrace/millrace/internal/limits"
@@ -29,6 +30,9 @@ type Options struct {
 	Tag string
 	// Templates finds what workers are forked from; nil starts fresh processes.
 	Templates Templates
+	// Stores are what the code of a revision, which runs in dir, reaches through its
+	// data channel; nil opens none.
+	Stores func(dir string, r realtime.Revision) *datastore.Stores
 	// Imports is where it is noted what the code of a function imports.
 	Imports template.Imports
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/code"
+	"github.com/millrace/millrace/internal/datachannel"
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/limits"
 	"github.com/millrace/millrace/internal/realtime"
@@ -38,7 +40,8 @@ type serving struct {
 	http    *pool            // nil without a trigger of kind http
 	app     *application.App // instead of pools, for a program of its own
 	changed func()
-	warm    *warm // nil without templates
+	warm    *warm                // nil without templates
+	data    *datachannel.Channel // nil without one
 
 	forked  atomic.Bool // a worker was a template's child
 	active  atomic.Bool // it has traffic, so that its times of cron count
@@ -85,6 +88,9 @@ func open(d realtime.Dir, spec realtime.Revision, options Options, changed func(
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.warm = newWarm(s.spec, options, s.logger)
+	if err := s.openData(options); err != nil {
+		return s, err
+	}
 	for _, trigger := range s.spec.Triggers {
 		p := newPool(ctx, trigger, s.hire(trigger), s.logger)
 		p.timeout, p.startup, p.grace = s.spec.EventTimeout, s.spec.ReadyTimeout, s.spec.Grace
@@ -109,6 +115,15 @@ func open(d realtime.Dir, spec realtime.Revision, options Options, changed func(
 		s.working.Go(func() { s.warm.hold(ctx) })
 	}
 	return s, nil
+}
+
+// openData opens the channel through which handlers in Python reach data.
+func (s *serving) openData(options Options) (err error) {
+	if options.Stores == nil || s.spec.Mode != realtime.ModeHandler {
+		return nil
+	}
+	s.data, err = datachannel.Listen(s.folder, func() *datastore.Stores { return options.Stores(s.spec.WorkDir(s.folder), s.spec) }, s.logger)
+	return err
 }
 
 // unpack extracts the bundle of a folder's code, once.
@@ -285,6 +300,9 @@ func (s *serving) release() {
 	}
 	s.working.Wait()
 	err := s.sweep()
+	if s.data != nil {
+		err = errors.Join(err, s.data.Close())
+	}
 	if s.lease != nil {
 		err = errors.Join(err, s.lease.Close())
 	}

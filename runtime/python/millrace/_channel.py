@@ -1,6 +1,6 @@
-"""The data channel: what is behind a URL, through the runner beside this process.
+"""The data channel: what is behind a URL, through the runner or processor beside this process.
 
-The runner serves HTTP on a unix socket that MILLRACE_DATA_SOCKET names; it has the
+It serves HTTP on a unix socket that MILLRACE_DATA_SOCKET names; it has the
 credentials and the clients of the stores (docs/protocol.md, "The data channel").
 Failures are the usual exceptions of files with the runner's sentence: a missing
 object is FileNotFoundError, a refused one PermissionError, anything else OSError,

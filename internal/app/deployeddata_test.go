@@ -1,0 +1,130 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/millrace/millrace/internal/datastore/servertest"
+	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/realtime/processor"
+	"github.com/millrace/millrace/internal/worker"
+)
+
+// TestDeployedFunctionsReachObjectStores: a handler reads and writes a real S3 server
+// with the secrets of its revision; one without them is refused, and goes on.
+func TestDeployedFunctionsReachObjectStores(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3 on this machine")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // the server may have to be built
+	defer cancel()
+	s3, err := servertest.S3(ctx, t.TempDir())
+	if errors.Is(err, servertest.ErrNone) && os.Getenv("MILLRACE_TEST_REQUIRE") != "1" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s3.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	runtime, err := worker.Unpack(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const code = `
+import mlrun
+
+def handler(context, event):
+    item = mlrun.get_dataitem("s3://data/key.txt")
+    if event.method == "POST":
+        item.put(event.body)
+    return item.get()
+`
+	endpoint := "S3_ENDPOINT_URL=" + s3.URL
+	for _, c := range []struct {
+		secrets []string
+		status  int
+		body    string
+	}{
+		{[]string{endpoint, "AWS_ACCESS_KEY_ID=" + servertest.S3Key, "AWS_SECRET_ACCESS_KEY=" + servertest.S3Secret}, http.StatusOK, "kept"},
+		{[]string{endpoint, "AWS_ACCESS_KEY_ID=" + servertest.S3Key, "AWS_SECRET_ACCESS_KEY=wrong"}, http.StatusInternalServerError, "PermissionError"},
+	} {
+		ask := served(t, realtime.Revision{
+			Number: 1, Project: "default", Name: "reader", Mode: realtime.ModeHandler, Python: python, Runtime: runtime,
+			File: "function.py", Handler: "handler", Replicas: realtime.Replicas{Min: 1, Max: 1}, Env: []string{"PYTHONDONTWRITEBYTECODE=1"}, Secrets: c.secrets,
+		}, code)
+		for _, method := range []string{http.MethodPost, http.MethodGet} {
+			status, body := ask(method, "kept")
+			if status != c.status || !strings.Contains(body, c.body) {
+				t.Errorf("%s with %d secrets: %d %q, want %d %q", method, len(c.secrets), status, body, c.status, c.body)
+			}
+		}
+	}
+}
+
+// served is a processor with the data channels of this package that serves one
+// revision until the test ends; the function asks it.
+func served(t *testing.T, r realtime.Revision, code string) func(method, body string) (status int, answer string) {
+	t.Helper()
+	path, err := os.MkdirTemp("", "mr") // short: paths of sockets are
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(path) })
+	dir := realtime.Dir{Path: path}
+	desired := realtime.Desired{Project: r.Project, Name: r.Name, Routes: []realtime.Route{{Revision: r.Number, Weight: 100}}}
+	if err := errors.Join(dir.Create(), dir.WriteRevision(r, map[string][]byte{r.File: []byte(code)}), dir.WriteDesired(desired)); err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	found := &artifacts{dataDir: t.TempDir()}
+	ctx, stop := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- processor.Run(ctx, dir, processor.Options{Logger: logger, Stores: found.stores}) }()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dir.DialHTTP(ctx) }}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		stop()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		found.close(logger)
+	})
+	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	return func(method, body string) (int, string) {
+		t.Helper()
+		for until := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			request, err := http.NewRequestWithContext(ctx, method, "http://function/", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := client.Do(request)
+			if err != nil && time.Now().Before(until) { // it may not listen yet
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return response.StatusCode, string(answer)
+		}
+	}
+}
