@@ -30,13 +30,8 @@ def train(context, trees: int = 100, depth: int = 5, test_size: float = 0.25, se
     model.fit(x_train, y_train)
 
     scores = model.predict_proba(x_test)[:, 1]
-    context.log_results(
-        {
-            "accuracy": accuracy_score(y_test, model.predict(x_test)),
-            "auc": roc_auc_score(y_test, scores),
-            "patients_tested": len(y_test),
-        }
-    )
+    metrics = {"accuracy": accuracy_score(y_test, model.predict(x_test)), "auc": roc_auc_score(y_test, scores)}
+    context.log_results({**metrics, "patients_tested": len(y_test)})
     context.set_label("framework", "sklearn")
 
     figure, axes = pyplot.subplots(figsize=(5, 5))
@@ -45,6 +40,6 @@ def train(context, trees: int = 100, depth: int = 5, test_size: float = 0.25, se
     pyplot.close(figure)
     context.log_artifact("roc", local_path="roc.png")
 
-    with open("model.pkl", "wb") as file:
-        pickle.dump(model, file)
-    context.log_artifact("model", local_path="model.pkl")
+    context.log_model(
+        "model", body=pickle.dumps(model), model_file="model.pkl", metrics=metrics, framework="sklearn"
+    )
