@@ -23,7 +23,8 @@ func artifactDelete(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.deletionSecrets(); err != nil {
+	secrets, err := c.deletionSecrets()
+	if err != nil {
 		return err
 	}
 	filter := store.ArtifactFilter{
@@ -42,7 +43,7 @@ func artifactDelete(c *call) error {
 	if strategy == metadataOnly {
 		_, err = c.s.opts.Store.ArtifactDelete(c.ctx(), filter)
 	} else {
-		_, err = c.s.opts.Store.ArtifactDeleteData(c.ctx(), filter, c.release(strategy))
+		_, err = c.s.opts.Store.ArtifactDeleteData(c.ctx(), filter, c.release(strategy, secrets))
 	}
 	if err != nil && !fault.Is(err, fault.CodeNotFound) {
 		return err
@@ -51,9 +52,9 @@ func artifactDelete(c *call) error {
 }
 
 // release deletes the content of an artifact whose record is being deleted.
-func (c *call) release(strategy string) func(document.Object, bool) error {
+func (c *call) release(strategy string, secrets map[string]string) func(document.Object, bool) error {
 	return func(doc document.Object, shared bool) error {
-		err := c.removeContent(doc, shared)
+		err := c.removeContent(doc, shared, secrets)
 		if err != nil && strategy == dataOptional {
 			c.s.log.InfoContext(c.ctx(), "content of a deleted artifact stays", "project", c.path("project"), "key", artifact.Key(doc), "reason", err)
 			return nil
@@ -62,7 +63,7 @@ func (c *call) release(strategy string) func(document.Object, bool) error {
 	}
 }
 
-func (c *call) removeContent(doc document.Object, shared bool) error {
+func (c *call) removeContent(doc document.Object, shared bool, secrets map[string]string) error {
 	target, kind := document.String(doc, "spec", "target_path"), document.String(doc, "kind")
 	name := document.String(doc, "metadata", "project") + "/" + artifact.Key(doc)
 	several := kind == artifact.KindModel || kind == artifact.KindDir || strings.HasSuffix(target, "/")
@@ -76,30 +77,31 @@ func (c *call) removeContent(doc document.Object, shared bool) error {
 	case c.s.opts.Content == nil:
 		return fault.NotSupported("this server deletes records of artifacts, not their files; use deletion_strategy=%s", metadataOnly)
 	}
-	if err := c.s.opts.Content.Remove(target); err != nil {
+	if err := c.s.opts.Content.Remove(c.ctx(), c.path("project"), target, secrets); err != nil {
 		return fmt.Errorf("delete the content of artifact %s: %w", clip(name), err)
 	}
 	return nil
 }
 
-// deletionSecrets reads the body of a deletion: secrets for the place where the
-// content is, which files on this machine do not need. The server's own are not
-// named by clients.
-func (c *call) deletionSecrets() error {
+// deletionSecrets reads the body of a deletion: credentials for the store where the
+// content is. The server's own are not named by clients.
+func (c *call) deletionSecrets() (map[string]string, error) {
 	value, err := c.body()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	secrets, ok := value.(document.Object)
+	doc, ok := value.(document.Object)
 	if !ok && value != nil {
-		return fault.Invalid("the body must be null or an object of secrets, got %s", document.TypeName(value))
+		return nil, fault.Invalid("the body must be null or an object of secrets, got %s", document.TypeName(value))
 	}
-	for key := range secrets {
+	secrets := map[string]string{}
+	for key := range doc {
 		if strings.HasPrefix(key, "mlrun.") {
-			return fault.Forbidden("the secret key %q belongs to the server; leave it out", clip(key))
+			return nil, fault.Forbidden("the secret key %q belongs to the server; leave it out", clip(key))
 		}
+		secrets[key] = document.String(doc, key)
 	}
-	return nil
+	return secrets, nil
 }
 
 func artifactDeleteMany(c *call) error {

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -143,7 +144,7 @@ type files struct {
 	dir string
 }
 
-func (f files) Remove(target string) error {
+func (f files) Remove(_ context.Context, _, target string, _ map[string]string) error {
 	if filepath.Dir(target) != f.dir {
 		return fault.NotSupported("%s is elsewhere", target)
 	}

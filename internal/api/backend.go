@@ -192,9 +192,10 @@ type Content interface {
 	// Inbox receives uploads.
 	Inbox() *datastore.Inbox
 	// Remove deletes the file at a target path below the folder that this server keeps
-	// artifacts in; one that is not there is no error. Everything else is refused with
-	// fault.CodeNotSupported.
-	Remove(target string) error
+	// artifacts in, or the object in a remote store, with secrets if there are any, else
+	// with the credentials of the project or the server; one that is not there is no
+	// error. Everything else is refused with fault.CodeNotSupported.
+	Remove(ctx context.Context, project, target string, secrets map[string]string) error
 	// Size is the size in bytes of the file at such a target path.
 	Size(target string) (int64, error)
 }

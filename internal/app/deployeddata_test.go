@@ -27,20 +27,7 @@ func TestDeployedFunctionsReachObjectStores(t *testing.T) {
 	if err != nil {
 		t.Skip("no python3 on this machine")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // the server may have to be built
-	defer cancel()
-	s3, err := servertest.S3(ctx, t.TempDir())
-	if errors.Is(err, servertest.ErrNone) && os.Getenv("MILLRACE_TEST_REQUIRE") != "1" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s3.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	s3 := startS3(t)
 	runtime, err := worker.Unpack(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -74,6 +61,26 @@ def handler(context, event):
 			}
 		}
 	}
+}
+
+// startS3 is a real S3 server until the test ends.
+func startS3(t *testing.T) *servertest.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // it may have to be built
+	defer cancel()
+	s3, err := servertest.S3(ctx, t.TempDir())
+	if errors.Is(err, servertest.ErrNone) && os.Getenv("MILLRACE_TEST_REQUIRE") != "1" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s3.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s3
 }
 
 // served is a processor with the data channels of this package that serves one

@@ -66,7 +66,7 @@ func (a artifactFiles) Size(target string) (int64, error) {
 	return info.Size(), nil
 }
 
-// Remove implements api.Content.
+// Remove deletes a file; one that is not there is no error.
 func (a artifactFiles) Remove(target string) error {
 	root, name, err := a.open(target)
 	if err != nil {

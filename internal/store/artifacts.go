@@ -182,10 +182,11 @@ func (s *Store) ArtifactDelete(ctx context.Context, filter ArtifactFilter) (n in
 
 // ArtifactDeleteData deletes the artifacts that match, one after the other, each
 // together with its content: release is called with each document, and whether
-// another record shares its content, while nobody else can write; its error keeps
-// the record and ends the call. It returns how many were deleted. What a release has done is
-// not undone when the record can not be deleted afterwards; deleting it again is
-// possible then.
+// another record shares its content; its error keeps the record and ends the call.
+// For content on this machine nobody else can write meanwhile; content elsewhere may
+// take long, and is released before the record goes. It returns how many were
+// deleted. What a release has done is not undone when the record can not be deleted
+// afterwards; deleting it again is possible then.
 func (s *Store) ArtifactDeleteData(ctx context.Context, filter ArtifactFilter, release func(doc document.Object, shared bool) error) (int, error) {
 	c, err := artifactConditions(s.read.dialect, filter)
 	if err != nil {
@@ -202,7 +203,7 @@ func (s *Store) ArtifactDeleteData(ctx context.Context, filter ArtifactFilter, r
 		return 0, wrap(err, "list artifacts to delete")
 	}
 	for n, id := range ids {
-		if err := s.Tx(ctx, func(tx *Tx) error { return tx.artifactRelease(id, release) }); err != nil {
+		if err := s.artifactRelease(ctx, id, release); err != nil {
 			return n, err
 		}
 	}
@@ -210,36 +211,63 @@ func (s *Store) ArtifactDeleteData(ctx context.Context, filter ArtifactFilter, r
 }
 
 // artifactRelease deletes one record, with its content when it was the last one.
-func (tx *Tx) artifactRelease(id int64, release func(doc document.Object, shared bool) error) error {
+func (s *Store) artifactRelease(ctx context.Context, id int64, release func(doc document.Object, shared bool) error) error {
+	var (
+		doc       document.Object
+		shared    bool
+		elsewhere bool
+	)
+	remove := func(tx *Tx) error {
+		_, err := tx.exec(`DELETE FROM artifacts WHERE id = ?`, id)
+		return wrap(err, "delete artifact")
+	}
+	err := s.Tx(ctx, func(tx *Tx) (err error) {
+		if doc, shared, err = tx.artifactContent(id); err != nil || doc == nil {
+			return err
+		}
+		target := document.String(doc, "spec", "target_path")
+		if elsewhere = strings.Contains(target, "://") && !strings.HasPrefix(target, "file://"); elsewhere {
+			return nil
+		}
+		if err := remove(tx); err != nil {
+			return err
+		}
+		return release(doc, shared)
+	})
+	if err != nil || !elsewhere {
+		return err
+	}
+	if err := release(doc, shared); err != nil {
+		return err
+	}
+	return s.Tx(ctx, remove)
+}
+
+// artifactContent returns the document of a record, nil if there is none any more,
+// and whether another one shares its content.
+func (tx *Tx) artifactContent(id int64) (doc document.Object, shared bool, err error) {
 	var text []byte
 	found, err := tx.row(tx.ctx, []any{&text}, `SELECT doc FROM artifacts WHERE id = ?`+tx.dialect.lock, id)
 	if err != nil || !found {
-		return wrap(err, "read artifact to delete")
+		return nil, false, wrap(err, "read artifact to delete")
 	}
-	doc, err := decode(text)
-	if err != nil {
-		return err
+	if doc, err = decode(text); err != nil {
+		return nil, false, err
 	}
-	if _, err := tx.exec(`DELETE FROM artifacts WHERE id = ?`, id); err != nil {
-		return wrap(err, "delete artifact")
-	}
-	shared := false
 	if target := document.String(doc, "spec", "target_path"); target != "" {
-		if shared, err = tx.artifactShared(target); err != nil {
-			return err
-		}
+		shared, err = tx.artifactShared(target, id)
 	}
-	return release(doc, shared)
+	return doc, shared, err
 }
 
-// artifactShared reports whether a record of any project has its content at
-// target: there itself, or in a folder around it that belongs to a folder artifact
+// artifactShared reports whether a record of any project, other than that of id, has
+// its content at target: there itself, or in a folder around it that belongs to a folder artifact
 // or to a model that names the file.
-func (tx *Tx) artifactShared(target string) (bool, error) {
+func (tx *Tx) artifactShared(target string, id int64) (bool, error) {
 	target = strings.TrimPrefix(target, "file://")
 	for _, place := range []string{target, "file://" + target} {
 		var one int
-		if found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM artifacts WHERE `+tx.dialect.target()+` LIMIT 1`, place, place); err != nil || found {
+		if found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM artifacts WHERE `+tx.dialect.target()+` AND id <> ? LIMIT 1`, place, place, id); err != nil || found {
 			return found, wrap(err, "look for records that share content")
 		}
 	}
@@ -257,7 +285,7 @@ func (tx *Tx) artifactShared(target string) (bool, error) {
 				}
 				shared = shared || kind != artifact.KindModel || bytes.Contains(text, []byte(name))
 				return nil
-			}, `SELECT kind, doc FROM artifacts WHERE `+tx.dialect.target(), place, place)
+			}, `SELECT kind, doc FROM artifacts WHERE `+tx.dialect.target()+` AND id <> ?`, place, place, id)
 			if err != nil || shared {
 				return shared, wrap(err, "look for records that share content")
 			}

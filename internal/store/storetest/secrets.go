@@ -79,6 +79,24 @@ func contentIsShared(t *testing.T, fresh Fresh) {
 	if shared, err := remove("two", nil); shared || err != nil {
 		t.Fatal(shared, err)
 	}
+	// What is elsewhere is released while others can write, before its record goes.
+	for _, fail := range []error{errKept, nil} {
+		put("far", "", "s3://data/x.csv")
+		_, err := b.ArtifactDeleteData(b.ctx, store.ArtifactFilter{Project: "default", Name: store.NameFilter{Value: "far"}}, func(_ document.Object, shared bool) error {
+			put("meanwhile", "", "s3://data/y.csv")
+			docs, _, err := b.ArtifactList(b.ctx, store.ArtifactFilter{Project: "default", Name: store.NameFilter{Value: "far"}})
+			if err != nil || shared || len(docs) != 1 {
+				t.Error(shared, len(docs), err)
+			}
+			return fail
+		})
+		if !errors.Is(err, fail) {
+			t.Fatal(err)
+		}
+	}
+	if _, err := remove("meanwhile", nil); err != nil {
+		t.Fatal(err)
+	}
 	docs, _, err := b.ArtifactList(b.ctx, store.ArtifactFilter{Project: "default"})
 	b.must(err)
 	if len(docs) != 0 {

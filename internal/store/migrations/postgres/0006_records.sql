@@ -31,10 +31,3 @@ CREATE TABLE artifact_labels (
 );
 CREATE INDEX artifact_labels_of ON artifact_labels (artifact_id);
 INSERT INTO artifact_labels SELECT a.project, left(l.key, 250), left(l.value, 250), a.id FROM artifacts a, json_each_text(a.labels::json) l WHERE a.labels <> '{}' ON CONFLICT DO NOTHING;
-
--- Content in remote stores that is being deleted or was a short time ago; place is
--- the SHA-256 of its URL. A record that names it again has to look if it is there.
-CREATE TABLE content_removals (
-    place TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    at    BIGINT NOT NULL
-);

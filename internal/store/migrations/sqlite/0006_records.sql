@@ -37,10 +37,3 @@ CREATE TABLE artifact_labels (
 ) WITHOUT ROWID;
 CREATE INDEX artifact_labels_of ON artifact_labels (artifact_id);
 INSERT INTO artifact_labels SELECT a.project, substr(l.key, 1, 250), substr(l.value, 1, 250), a.id FROM artifacts a, json_each(a.labels) l WHERE a.labels <> '{}' ON CONFLICT DO NOTHING;
-
--- Content in remote stores that is being deleted or was a short time ago; place is
--- the SHA-256 of its URL. A record that names it again has to look if it is there.
-CREATE TABLE content_removals (
-    place TEXT    NOT NULL PRIMARY KEY,
-    at    INTEGER NOT NULL
-) WITHOUT ROWID;
