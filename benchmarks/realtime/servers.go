@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -94,16 +95,10 @@ func (s *server) stop() {
 	<-done
 }
 
-// cpu is the processor time of the server and all that it started and still runs, and
-// of the process itself alone.
-func (s *server) cpu() (all, own time.Duration) {
-	pid := s.cmd.Process.Pid
-	return cpuOf(pid), cpuOfTree(pid, true)
-}
+// cpu is the processor time of the server and all that it started and still runs.
+func (s *server) cpu() time.Duration { return cpuOf(s.cmd.Process.Pid) }
 
-func cpuOf(root int) time.Duration { return cpuOfTree(root, false) }
-
-func cpuOfTree(root int, alone bool) time.Duration {
+func cpuOf(root int) time.Duration {
 	parents := map[int]int{}
 	times := map[int]int{}
 	entries, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -122,9 +117,6 @@ func cpuOfTree(root int, alone bool) time.Duration {
 	total := 0
 	for pid, ticks := range times {
 		for at := pid; at > 1; at = parents[at] {
-			if alone && at != root {
-				break
-			}
 			if at == root {
 				total += ticks
 				break
@@ -227,6 +219,7 @@ func serve(what, profile string) error {
 	case "processor":
 		return processor.Run(ctx, realtime.Dir{Path: where}, processor.Options{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	case "echo":
+		debug.SetGCPercent(400) // as the processor does when it is busy
 		server := &http.Server{Addr: where, ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body := make([]byte, max(r.ContentLength, 0))
 			if _, err := io.ReadFull(r.Body, body); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -137,6 +138,7 @@ func (w *Worker) begin(requests []*Request, sinks []Sink) error {
 	for i, sink := range sinks {
 		w.events[first+uint32(i)] = sink
 	}
+	alone := len(w.events) == len(sinks)
 	w.mu.Unlock()
 	for i, r := range requests {
 		var flags uint8
@@ -145,11 +147,28 @@ func (w *Worker) begin(requests []*Request, sinks []Sink) error {
 		}
 		w.unwritten = appendEvent(w.unwritten, first+uint32(i), flags, r)
 	}
+	w.flushSoon(alone)
+	w.writing.Unlock()
+	return nil
+}
+
+// flushSoon writes; when the worker has more to do, after the goroutines that can
+// run have had their turn, so that events which arrive together leave together. The
+// caller holds w.writing, which is let go meanwhile.
+func (w *Worker) flushSoon(alone bool) {
+	if w.busy || w.corked || w.yielding {
+		return
+	}
+	if !alone {
+		w.yielding = true
+		w.writing.Unlock()
+		runtime.Gosched()
+		w.writing.Lock()
+		w.yielding = false
+	}
 	if !w.busy && !w.corked {
 		w.flushNow()
 	}
-	w.writing.Unlock()
-	return nil
 }
 
 // flushNow writes without waiting; what the pipe does not take is left to a
@@ -163,6 +182,10 @@ func (w *Worker) flushNow() {
 		data := w.unwritten
 		w.unwritten = w.spare[:0]
 		w.spare = nil
+		if len(data) > pipeSize && !w.wide {
+			w.wide = true
+			widen(w.out)
+		}
 		w.writing.Unlock()
 		n, err := w.tryWrite(data)
 		w.writing.Lock()

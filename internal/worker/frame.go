@@ -129,9 +129,16 @@ type Reader struct {
 	r          io.Reader
 	buf        []byte
 	start, end int
+	small      int    // frames since one that did not fit into readSize
+	large      func() // called at the first frame of over pipeSize bytes, if it is set
 }
 
-const readSize = 256 << 10
+const (
+	readSize = 256 << 10
+	growSize = 2 << 20  // that a buffer may grow to because a header says so
+	keepFor  = 64       // small frames that come before a grown buffer shrinks
+	pipeSize = 64 << 10 // that a pipe holds
+)
 
 // NewReader returns a Reader of r.
 func NewReader(r io.Reader) *Reader { return &Reader{r: r, buf: make([]byte, readSize)} }
@@ -171,18 +178,27 @@ func (r *Reader) fill() error {
 		copy(r.buf, r.buf[r.start:r.end])
 		r.start, r.end = 0, have
 	}
+	if want > pipeSize && r.large != nil {
+		r.large()
+		r.large = nil
+	}
 	switch {
 	case want > len(r.buf):
 		// Grow with what really arrives: a header alone must not allocate 64 MiB.
-		if have == len(r.buf) {
-			grown := make([]byte, min(2*len(r.buf), want))
+		if have == len(r.buf) || want <= growSize {
+			grown := make([]byte, min(max(2*len(r.buf), growSize), want))
 			copy(grown, r.buf[:have])
 			r.buf = grown
 		}
-	case len(r.buf) > readSize && want <= readSize && have <= readSize:
-		smaller := make([]byte, readSize)
-		copy(smaller, r.buf[:have])
-		r.buf = smaller
+		r.small = 0
+	case want > readSize:
+		r.small = 0
+	case len(r.buf) > readSize && have <= readSize:
+		if r.small++; r.small > keepFor {
+			smaller := make([]byte, readSize)
+			copy(smaller, r.buf[:have])
+			r.buf = smaller
+		}
 	}
 	n, err := r.r.Read(r.buf[r.end:])
 	r.end += n

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"os"
 	"syscall"
 	"unsafe"
 )
@@ -25,6 +26,22 @@ func waitUntilExited(pid int) {
 			return
 		}
 	}
+}
+
+// widen lets a pipe hold as much as an ordinary user may have in one, so that a large
+// frame is not passed on in many small pieces. Where that is refused it stays as it is.
+func widen(pipe *os.File) {
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		for size := uintptr(1 << 20); size > pipeSize; size /= 2 {
+			if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_SETPIPE_SZ, size); errno == 0 {
+				return
+			}
+		}
+	})
 }
 
 func maxRSS(usage *syscall.Rusage) int64 { return usage.Maxrss * 1024 }

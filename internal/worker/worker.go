@@ -123,12 +123,14 @@ type Worker struct {
 	reply    Reply // the reader's, for one reply after the other
 
 	flushing  sync.WaitGroup // of flushRest
-	writing   sync.Mutex     // guards the five below; before mu
+	writing   sync.Mutex     // guards the seven below; before mu
 	corked    bool
+	yielding  bool // somebody will flush in a moment
 	writable  *sync.Cond
 	unwritten []byte
 	spare     []byte
 	busy      bool
+	wide      bool // out holds more than pipes usually do
 	writeErr  error
 }
 
@@ -514,6 +516,7 @@ func (w *Worker) writeFailed(err error) error {
 func (w *Worker) readLoop() {
 	defer close(w.read)
 	reader := NewReader(w.in)
+	reader.large = func() { widen(w.in) }
 	corked := false
 	for {
 		frame, err := reader.Next()

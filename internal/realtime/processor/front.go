@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/internal/fault"
@@ -25,9 +27,21 @@ const (
 type front struct {
 	routes func(r *http.Request) (*serving, []*serving, error)
 	slow   func() time.Duration // a client may take nothing for
+	seen   atomic.Uint64
 }
 
+// A process that has little in memory collects garbage all the time once it is busy;
+// one that has seen manyRequests collects it more rarely (runtime/debug.SetGCPercent).
+// The others, of which there may be hundreds, stay small.
+const (
+	manyRequests = 10_000
+	busyPercent  = 400
+)
+
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.seen.Add(1) == manyRequests {
+		debug.SetGCPercent(busyPercent)
+	}
 	var e *event // for revisions that take events
 	var span *trace.Span
 	for attempt := 1; ; attempt++ {

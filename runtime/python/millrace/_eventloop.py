@@ -102,7 +102,7 @@ class _Server:
             if isinstance(reply, _response.Stream):
                 await self._stream(call, reply)
                 return
-            frame = _events.answer(call, reply[0], reply[1], records)
+            frame = b"".join(_events.answer(call, reply[0], reply[1], records))
         except BaseException as error:
             self._handler.leave_if_forked(self._pipe, error)
             frame = _events.failed(call, error, records, quiet=_given_up(error))

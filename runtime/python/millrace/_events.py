@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 _MORE = 0x02  # flag of a response or piece: pieces follow
 _HOLD = 0.0005  # seconds for which a response may wait for company
+_SLOW = 500  # microseconds of one handler after which it is asked who had them
 _LOOK = 0.01  # seconds between looks at whether somebody still wants a stream
 _CAREFUL = 200  # responses that wait for nothing after one that took longer than _HOLD
 _FEW = 16  # responses within _HOLD, of a handler for which it does not matter what a write costs
 _MOST = 0xFFFF  # microseconds that a frame tells
-_LONG = 1 << 20  # bytes of a frame that is worth a copy less
+_LONG = _wire.LARGE
 _HEADER = Struct("<IBBHII")  # length, type, flags, microseconds, call, length of the head
 _FAILED_HEAD = b'{"status":500}'
 _RUNTIME = __file__.rpartition("/")[0].rpartition("/")[0] + "/"
@@ -90,6 +91,8 @@ class EventHandler:
         unpack, new, size = _HEADER.unpack_from, _event.Event.__new__, _wire.HEADER
         out: list[bytes] = []
         careful = 0
+        spent = _unknown  # until a response has waited for long
+        before: tuple[int, float] | None = None
         buffer, at = pipe.rest()
         held = now = monotonic()
         while True:
@@ -105,6 +108,7 @@ class EventHandler:
                 out = []
                 pipe.fill()
                 buffer, at = pipe.rest()
+                before = spent()
                 held = now = monotonic()
                 continue
             if begun is not None:
@@ -120,7 +124,7 @@ class EventHandler:
             try:
                 value = handler(context, event)
                 if type(value) is bytes:
-                    frame = _packed(call, b"", value, now)
+                    head, body = b"", value
                 else:
                     reply = self._encoded(value)
                     if isinstance(reply, _response.Stream):
@@ -129,22 +133,38 @@ class EventHandler:
                         self._stream(pipe, call, reply)
                         pipe.flush()
                         return
-                    frame = _packed(call, reply[0], reply[1], now)
+                    head, body = reply
+                ended = monotonic()
+                took = int((ended - now) * 1e6) + 1
+                if took > _SLOW and _displaced(before, spent()):
+                    took = 0  # it is not known
+                if len(body) > _LONG:
+                    frame = b""
+                    pipe.leave(at)
+                    pipe.write(out)
+                    out = []
+                    pipe.queue_parts(answer(call, head, body, None))
+                else:
+                    frame = _packed(call, head, body, took)
             except BaseException as error:
                 self.leave_if_forked(pipe, error)
                 frame = failed(call, error, None)
+                ended = monotonic()
             if pipe.forked:
                 self.leave_if_forked(pipe, None)
-            out.append(frame)
-            now = monotonic()
+            if frame:
+                out.append(frame)
+            now = ended
             if careful:
                 careful -= 1
             elif now - held <= _HOLD:
                 continue
-            elif len(out) < _FEW:
+            elif len(out) < _FEW and not _displaced(before, spent()):
                 careful = _CAREFUL  # a response that is ready must not wait for a slow handler
+                spent = _usage()
             pipe.write(out)
             out = []
+            before = spent()
             held = now
         pipe.leave(at)
         pipe.write(out)
@@ -186,7 +206,7 @@ class EventHandler:
         elif isinstance(reply, _response.Stream):
             self._stream(pipe, call, reply)
         else:
-            pipe.queue(answer(call, reply[0], reply[1], records))
+            pipe.queue_parts(answer(call, reply[0], reply[1], records))
 
     def _encoded(self, value: Any) -> tuple[bytes, bytes] | _response.Stream:
         if type(value).__name__ == "coroutine":
@@ -298,25 +318,49 @@ class EventHandler:
         return self._begun
 
 
-def answer(call: int, head: bytes, body: bytes, records: list[dict[str, Any]] | None) -> bytes:
-    """Return the frame of a whole response."""
+def _unknown() -> tuple[int, float] | None:
+    """Return nothing: what the thread has spent is not asked for."""
+    return None
+
+
+def _usage() -> Callable[[], tuple[int, float] | None]:
+    """Return what tells how often this thread has waited, and for how many seconds it has computed."""
+    import resource
+
+    which = getattr(resource, "RUSAGE_THREAD", None)
+    if which is None:
+        return _unknown
+
+    def spent() -> tuple[int, float]:
+        usage = resource.getrusage(which)
+        return usage.ru_nvcsw, usage.ru_utime + usage.ru_stime
+
+    return spent
+
+
+def _displaced(before: tuple[int, float] | None, after: tuple[int, float] | None) -> bool:
+    """Say whether other processes had the time that has passed: the handler neither waited nor computed as long."""
+    if before is None or after is None:
+        return False
+    return before[0] == after[0] and after[1] - before[1] < _HOLD
+
+
+def answer(call: int, head: bytes, body: bytes, records: list[dict[str, Any]] | None) -> list[bytes]:
+    """Return the frame of a whole response, in parts."""
     if records is not None:
         told = _json.loads(head.decode()) if head else {}
         told["logs"] = records
         head = _json.dumps(told).encode()
     try:
-        return _wire.pack(_wire.RESPONSE, call, head, body)
+        return _wire.parts(_wire.RESPONSE, call, head, body)
     except ValueError as error:
-        return failed(call, error, None)
+        return [failed(call, error, None)]
 
 
-def _packed(call: int, head: bytes, body: bytes, since: float) -> bytes:
-    """Return the frame of a response to an event that was begun at since."""
-    size = len(head) + len(body)
-    if size > _LONG:
-        return answer(call, head, body, None)
-    took = int((monotonic() - since) * 1e6) + 1
-    return _HEADER.pack(size, _wire.RESPONSE, 0, took if took < _MOST else _MOST, call, len(head)) + head + body
+def _packed(call: int, head: bytes, body: bytes, took: int) -> bytes:
+    """Return the frame of a response of a handler that took so many microseconds; 0 if that is not known."""
+    took = took if took < _MOST else _MOST
+    return _HEADER.pack(len(head) + len(body), _wire.RESPONSE, 0, took, call, len(head)) + head + body
 
 
 def failed(call: int, error: BaseException, records: list[dict[str, Any]] | None, quiet: bool = False) -> bytes:
@@ -377,7 +421,7 @@ def batch_replies(batch: list[tuple[int, _event.Event]], value: Any) -> list[byt
             reply = _response.encode(found[call])
             if isinstance(reply, _response.Stream):
                 raise TypeError("a response of a batch cannot be sent piece by piece")
-            frames.append(answer(call, reply[0], reply[1], None))
+            frames.append(b"".join(answer(call, reply[0], reply[1], None)))
         except Exception as error:
             frames.append(failed(call, error, None))
     return frames

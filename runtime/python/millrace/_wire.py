@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 VERSION = 1
 HEADER = 16
 MAX_FRAME = 64 << 20  # bytes after the header
-# What one read asks for: what a pipe holds. Allocators take more than 128 KiB from the kernel
-# anew each time, which costs ten times what the read does.
-READ_SIZE = 64 << 10
+READ_SIZE = 256 << 10
+LARGE = 256 << 10  # bytes of a frame that is worth a copy less
 
 HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE, EVENT, RESPONSE, PIECE = range(1, 13)
 NOTE = 16
@@ -26,6 +25,9 @@ OPTIONAL = 0x80  # flag of any frame: ignore it if its type is unknown
 
 # A write up to this size is never split by the kernel.
 _ATOMIC = 4096
+
+# One read of a large frame; a pipe holds no more.
+_PIECE = 1 << 20
 
 
 class ProtocolError(Exception):
@@ -38,12 +40,22 @@ class Closed(Exception):
 
 def pack(kind: int, call: int, head: bytes, body: bytes = b"", flags: int = 0) -> bytes:
     """Return one frame."""
+    return _before(kind, call, head, len(body), flags) + body
+
+
+def parts(kind: int, call: int, head: bytes, body: bytes, flags: int = 0) -> list[bytes]:
+    """Return one frame as what is to be written one after the other; a large body is not copied."""
+    before = _before(kind, call, head, len(body), flags)
+    return [before, body] if len(body) > LARGE else [before + body]
+
+
+def _before(kind: int, call: int, head: bytes, length: int, flags: int) -> bytes:
     size = len(head)
-    total = size + len(body)
+    total = size + length
     if total > MAX_FRAME:
         raise ValueError("%d bytes are more than the %d that one message may have" % (total, MAX_FRAME))
     prefix = total | kind << 32 | flags << 40 | call << 64 | size << 96
-    return prefix.to_bytes(16, "little") + head + body
+    return prefix.to_bytes(16, "little") + head
 
 
 class Pipe:
@@ -62,6 +74,7 @@ class Pipe:
         self._write_id = _identity(self._write_fd)
         self._lock = RLock()
         self._pending: list[bytes] = []  # guarded by _lock
+        self._large = False  # there is a part in it that is not to be copied; guarded by _lock
         self.forked = False
         self.relayed = False  # this process was forked to execute one call, and writes to the worker
         self._warned = False
@@ -73,7 +86,7 @@ class Pipe:
     def _after_fork(self) -> None:
         self.forked = True
         self._lock = RLock()
-        self._pending = []
+        self._pending, self._large = [], False
         for fd, identity in ((self._read_fd, self._read_id), (self._write_fd, self._write_id)):
             if _identity(fd) == identity:
                 posix.close(fd)
@@ -126,7 +139,34 @@ class Pipe:
                     )
             if self._pending:
                 self.flush()
+            if wanted > LARGE and available >= HEADER:
+                frame = self._next_large(prefix)
+                if frame is not None:
+                    return frame
             self._fill(wanted)
+
+    def _next_large(self, prefix: int) -> tuple[int, int, int, bytes, bytes] | None:
+        """Read the rest of a large frame so that its body is copied once; None if its head is not there yet."""
+        size, head_size = prefix & 0xFFFFFFFF, prefix >> 96
+        buffer, head = self._buffer, self._start + HEADER
+        if head_size > size or prefix >> 48 & 0xFFFF or len(buffer) - head < head_size:
+            return None
+        pieces = [buffer[head + head_size :]]
+        missing = size - head_size - len(pieces[0])
+        while missing > 0:
+            data = self._read(min(missing, _PIECE))
+            if not data:
+                raise ProtocolError("the host's end closed within a frame")
+            pieces.append(data)
+            missing -= len(data)
+        self._buffer, self._start = b"", 0
+        return (
+            prefix >> 32 & 0xFF,
+            prefix >> 40 & 0xFF,
+            prefix >> 64 & 0xFFFFFFFF,
+            buffer[head : head + head_size],
+            b"".join(pieces),
+        )
 
     def rest(self) -> tuple[bytes, int]:
         """Return what was read, and where in it what was not taken yet begins."""
@@ -137,14 +177,14 @@ class Pipe:
         self._start = at
 
     def fill(self) -> None:
-        """Read until there is a whole frame."""
+        """Read until there is a whole frame, or the header of a large one."""
         while True:
             available = len(self._buffer) - self._start
             wanted = HEADER
             if available >= HEADER:
                 size = int.from_bytes(self._buffer[self._start : self._start + 4], "little")
-                if size > MAX_FRAME:
-                    return  # next refuses it
+                if size > LARGE:
+                    return  # next reads it, or refuses it
                 wanted = HEADER + size
             if available >= wanted:
                 return
@@ -223,6 +263,12 @@ class Pipe:
         with self._lock:
             self._pending.append(frame)
 
+    def queue_parts(self, frame: list[bytes]) -> None:
+        """Write the parts of a frame with the next flush."""
+        with self._lock:
+            self._large = self._large or len(frame) > 1
+            self._pending += frame
+
     def emit(self, call: int, record: dict[str, Any]) -> None:
         """Send one emission of a call now: when this returns, a killed worker has not lost it."""
         if self.forked:
@@ -246,16 +292,20 @@ class Pipe:
         with self._lock:
             if not self._pending or self.forked:
                 return
-            data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
-            self._pending = []
+            pending, large = self._pending, self._large
+            self._pending, self._large = [], False
             if _identity(self._write_fd) != self._write_id:
                 self._write_fd = self._reopen(2, self._write_id, posix.O_WRONLY)
+            if large:
+                self._write_masked(pending)
+                return
+            data = pending[0] if len(pending) == 1 else b"".join(pending)
             if len(data) <= _ATOMIC:
                 posix.write(self._write_fd, data)
             else:
-                self._write_masked(data)
+                self._write_masked([data])
 
-    def _write_masked(self, data: bytes) -> None:
+    def _write_masked(self, parts: list[bytes]) -> None:
         """Write a large frame whole: a signal handler that raises in the middle would cut it."""
         from _signal import (
             SIG_BLOCK,
@@ -268,9 +318,10 @@ class Pipe:
 
         before = pthread_sigmask(SIG_BLOCK, valid_signals() - {SIGKILL, SIGSTOP})
         try:
-            view = memoryview(data)
-            while view:
-                view = view[posix.write(self._write_fd, view) :]
+            for data in parts:
+                view = memoryview(data)
+                while view:
+                    view = view[posix.write(self._write_fd, view) :]
         finally:
             pthread_sigmask(SIG_SETMASK, before)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
 import time
 
 from tests.host import CANCEL, EVENT, PIECE, RESPONSE, WorkerCase, frame
@@ -161,6 +162,21 @@ class OrderTest(EventCase):
             host.send(frame(EVENT, call, {"path": "/"}, b"x" * size))
             received.append(len(self.response(host).body))
         self.assertEqual(received, sizes)
+
+    def test_large_events_and_responses_sent_together(self):
+        host = self.serve("def handler(context, event):\n    return event.body * int(event.path[1:])")
+        wanted = [(10, 1), (3_000_000, 1), (1, 2_000_000), (0, 1), (262_144, 1), (262_000, 2), (5, 1), (1_048_576, 1)]
+        frames = b"".join(
+            frame(EVENT, call, {"path": "/%d" % times}, bytes([97 + call]) * size)
+            for call, (size, times) in enumerate(wanted, 1)
+        )
+        sender = threading.Thread(target=host.send, args=(frames,))
+        sender.start()
+        for call, (size, times) in enumerate(wanted, 1):
+            response = self.response(host)
+            self.assertEqual(response.call, call)
+            self.assertEqual(response.body, bytes([97 + call]) * size * times)
+        sender.join()
 
 
 class ReturnTest(EventCase):
