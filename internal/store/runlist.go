@@ -201,8 +201,9 @@ func (v view) runPartitions(ctx context.Context, f RunFilter) (string, []any, er
 	if f.Unsorted {
 		order = ` ORDER BY k.id`
 	}
+	// The page is cut before the documents are read.
 	limit, limitArgs := window(f.Page, f.Limit)
-	return `SELECT r.doc FROM (` + inner + `) k CROSS JOIN runs r WHERE r.id = k.id` + order + limit, append(args, limitArgs...), nil
+	return `SELECT r.doc FROM (SELECT k.id, k.start_time FROM (` + inner + `) k` + order + limit + `) k CROSS JOIN runs r WHERE r.id = k.id` + order, append(args, limitArgs...), nil
 }
 
 // byThen is the order inside a partition: by the column, then by start and id,
