@@ -151,7 +151,7 @@ func (d *download) fill(ctx context.Context, file *os.File, body io.Reader, offs
 		return Written{}, err
 	}
 	reader.from, reader.want = body, info.Size
-	if _, err := reader.WriteTo(&steady{file: file, from: offset, until: offset}); err != nil {
+	if _, err := reader.WriteTo(file); err != nil { // not synced, as little as cp does it
 		return Written{}, err
 	}
 	return reader.written, nil

@@ -40,7 +40,7 @@ type block struct {
 // Blocks are small because they are what is written at once: where one write takes
 // many pages in a row, a virtual machine often has to ask its host for them.
 const (
-	blockSize   = 64 << 10
+	blockSize   = 128 << 10
 	blocksAhead = 16
 	firstBlock  = 4 << 10
 )
