@@ -27,7 +27,7 @@ type deployOptions struct {
 	requirementsFiles        []string
 	env, secrets, limits     []string
 	python, workdir          string
-	workers, port            int
+	workers, threads, port   int
 	minReplicas, maxReplicas int
 	cron                     []string
 	eventTimeout             string
@@ -91,6 +91,7 @@ func newDeploy(e *env) *cobra.Command {
 	flags.StringVar(&o.python, "python", "", "Python version, such as 3.11")
 	flags.StringVar(&o.workdir, "workdir", "", "working directory of the code")
 	flags.IntVar(&o.workers, "workers", 0, "workers for HTTP requests of one replica (default: the function's own, else 1)")
+	flags.IntVar(&o.threads, "threads", 0, "events that a worker of free-threaded Python (--python 3.14t) handles at once; other Pythons have as many more workers")
 	flags.IntVar(&o.minReplicas, "min-replicas", -1, "replicas at least; 0 lets all workers end while there is nothing to do")
 	flags.IntVar(&o.maxReplicas, "max-replicas", -1, "replicas at most, as the load asks for")
 	flags.IntVar(&o.port, "port", 0, "port of the function's own address (default: a free one, which stays)")
@@ -114,6 +115,8 @@ func (o *deployOptions) check() error {
 		return usagef("--canary %d must be from 1 to 99 percent", o.canary)
 	case o.canary > 0 && o.shadow:
 		return usagef("--canary and --shadow exclude each other")
+	case o.threads < 0 || o.threads > 256:
+		return usagef("--threads %d must be from 1 to 256", o.threads)
 	case o.workers < 0 || o.workers > 1024:
 		return usagef("--workers %d must be from 1 to 1024", o.workers)
 	case o.port < 0 || o.port > 65535:
@@ -369,7 +372,7 @@ func shapeTriggers(o deployOptions, f *function.Function) {
 			key = name
 		}
 	}
-	if o.workers > 0 || o.port > 0 {
+	if o.workers > 0 || o.threads > 0 || o.port > 0 {
 		http := document.Map(f.Doc, "spec", "config", key)
 		if http == nil {
 			http = document.Object{"kind": "http", "attributes": document.Object{}}
@@ -377,6 +380,9 @@ func shapeTriggers(o deployOptions, f *function.Function) {
 		if o.workers > 0 {
 			delete(http, "maxWorkers")
 			http["numWorkers"] = o.workers
+		}
+		if o.threads > 0 {
+			document.Set(http, o.threads, "attributes", "threads")
 		}
 		if o.port > 0 {
 			document.Set(http, o.port, "attributes", "port")

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/lazyregexp"
 )
 
 // Interpreter is one Python executable.
@@ -36,6 +37,11 @@ func (i Interpreter) Identity() string {
 
 // Usable reports whether functions can run on the interpreter.
 func (i Interpreter) Usable() bool { return i.Implementation == "cpython" && i.Version.Supported() }
+
+// FreeThreaded reports whether it is a build without a global interpreter lock.
+func (i Interpreter) FreeThreaded() bool { return freeABI.MatchString(i.ABI) }
+
+var freeABI = lazyregexp.New(`^cpython-\d+t-`)
 
 // InterpreterConfig says where to look. The zero value looks everywhere and
 // remembers nothing.
@@ -85,7 +91,7 @@ func (in *Interpreters) Default(ctx context.Context) (Interpreter, error) {
 
 // Select returns the interpreter for a requested version (see ParseConstraint):
 // the default when it fits, else the newest that does, a final release before a
-// pre-release. Errors carry fault.CodeInvalid for a malformed request and
+// pre-release, and a free-threaded build after all others. Errors carry fault.CodeInvalid for a malformed request and
 // fault.CodePrecondition when nothing fits.
 func (in *Interpreters) Select(ctx context.Context, request string) (Interpreter, error) {
 	want, err := ParseConstraint(request)
@@ -94,7 +100,7 @@ func (in *Interpreters) Select(ctx context.Context, request string) (Interpreter
 	}
 	preferred, err := in.preferred(ctx)
 	switch {
-	case err == nil && want.Allows(preferred.Version):
+	case err == nil && want.Fits(preferred):
 		return preferred, nil
 	case ctx.Err() != nil:
 		return Interpreter{}, context.Cause(ctx)
@@ -106,7 +112,7 @@ func (in *Interpreters) Select(ctx context.Context, request string) (Interpreter
 		return Interpreter{}, context.Cause(ctx)
 	}
 	for _, candidate := range all {
-		if candidate.Usable() && want.Allows(candidate.Version) {
+		if candidate.Usable() && want.Fits(candidate) {
 			return candidate, nil
 		}
 	}
@@ -114,7 +120,7 @@ func (in *Interpreters) Select(ctx context.Context, request string) (Interpreter
 }
 
 // List returns every interpreter of the machine, usable or not: usable ones
-// first, then newest first. Executables that do not start are left out.
+// first, free-threaded ones after the others, then newest first. Executables that do not start are left out.
 func (in *Interpreters) List(ctx context.Context) []Interpreter {
 	candidates := in.search.all()
 	found := make([]Interpreter, len(candidates))
@@ -134,6 +140,9 @@ func (in *Interpreters) List(ctx context.Context) []Interpreter {
 	slices.SortStableFunc(found, func(a, b Interpreter) int {
 		if a.Usable() != b.Usable() {
 			return boolOrder(b.Usable(), a.Usable())
+		}
+		if a.FreeThreaded() != b.FreeThreaded() {
+			return boolOrder(a.FreeThreaded(), b.FreeThreaded())
 		}
 		if (a.Version.Pre == "") != (b.Version.Pre == "") {
 			return boolOrder(b.Version.Pre == "", a.Version.Pre == "")

@@ -67,6 +67,21 @@ func (m *machine) python(name string, v Version, implementation string) string {
 	return path
 }
 
+// abi changes what the interpreter at path says of itself.
+func (m *machine) abi(path, abi string) {
+	m.t.Helper()
+	i, err := m.prober().probe(context.Background(), candidate{path: path})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	i.ABI = abi
+	info, err := os.Stat(path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.prober().remember(record{Stamp: stamp{Path: path, Size: info.Size(), ModTime: info.ModTime().UnixNano()}, Interpreter: i})
+}
+
 func (m *machine) prober() prober {
 	return newFinder(m, "").probes
 }
@@ -91,6 +106,8 @@ func TestSelect(t *testing.T) {
 	old := m.python(".pyenv/versions/3.8.18/bin/python3.8", Version{3, 8, 18, ""}, "cpython")
 	m.link(".pyenv/versions/3.8.18/bin/python3", "python3.8")
 	py3125 := m.python(".pyenv/versions/3.12.5/bin/python3", Version{3, 12, 5, ""}, "cpython")
+	free := m.python(".pyenv/versions/3.12.11t/bin/python3", Version{3, 12, 11, ""}, "cpython")
+	m.abi(free, "cpython-312t-x86_64-linux-gnu/x86_64")
 	py3121 := m.python(".pyenv/versions/3.12.10/bin/python3", Version{3, 12, 10, ""}, "cpython")
 	m.python(".pyenv/versions/3.14.0rc1/bin/python3", Version{3, 14, 0, "rc1"}, "cpython")
 	m.python(".pyenv/versions/pypy3.10/bin/python3", Version{3, 10, 1, ""}, "pypy")
@@ -107,6 +124,7 @@ func TestSelect(t *testing.T) {
 		{name: "the project's version wins", global: "3.12.5", local: "3.12.10 # note", want: py3121},
 		{name: "the default when it fits", request: "3", want: py311},
 		{name: "the newest that fits", request: "3.12", want: py3121},
+		{name: "free-threaded", request: "3.12t", want: free},
 		{name: "exactly", request: "3.12.5", want: py3125},
 		{name: "a range without the default", request: ">=3.12,<3.13", want: py3121},
 		{name: "final releases first", request: ">3.11.5", want: m.path("first/python3.13")},

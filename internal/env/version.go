@@ -54,6 +54,7 @@ func (v Version) Supported() bool { return v.Major == 3 && v.Minor >= Oldest.Min
 type Constraint struct {
 	text    string
 	clauses []clause
+	free    bool // only free-threaded builds
 }
 
 type clause struct {
@@ -62,12 +63,13 @@ type clause struct {
 }
 
 var (
-	bareVersion  = lazyregexp.New(`^(\d{1,9})(\.\d{1,9}){0,2}(\.\*)?$`)
+	bareVersion  = lazyregexp.New(`^(\d{1,9})(\.\d{1,9}){0,2}(\.\*)?(t?)$`)
 	clauseSyntax = lazyregexp.New(`^(>=|<=|==|!=|~=|>|<)\s*v?(\d{1,9}(?:\.\d{1,9})*)(\.\*)?((?:a|b|rc)\d+|\.dev\d+|\.post\d+)?$`)
 )
 
 // ParseConstraint reads "3", "3.11", "3.11.7", "3.11.*" or comma-separated
-// clauses such as ">=3.10,<3.13". The empty string allows every version.
+// clauses such as ">=3.10,<3.13". The empty string allows every version. A number
+// that ends in t, such as "3.14t", asks for a free-threaded build.
 //
 // A number without an operator, and one after ==, stands for all releases that
 // begin with it; the other operators compare as packages' requires-python does,
@@ -80,7 +82,9 @@ func ParseConstraint(text string) (Constraint, error) {
 		return c, nil
 	}
 	if bareVersion.MatchString(text) {
-		c.clauses = []clause{{op: "==", numbers: numbers(strings.TrimSuffix(text, ".*"))}}
+		number := strings.TrimSuffix(text, "t")
+		c.free = number != text
+		c.clauses = []clause{{op: "==", numbers: numbers(strings.TrimSuffix(number, ".*"))}}
 		return c, nil
 	}
 	for part := range strings.SplitSeq(text, ",") {
@@ -114,6 +118,11 @@ func (c Constraint) String() string { return c.text }
 
 // Any reports whether c allows every version.
 func (c Constraint) Any() bool { return len(c.clauses) == 0 }
+
+// Fits reports whether functions that ask for c can run on i.
+func (c Constraint) Fits(i Interpreter) bool {
+	return c.Allows(i.Version) && (!c.free || i.FreeThreaded())
+}
 
 // Allows reports whether v is in the set.
 func (c Constraint) Allows(v Version) bool {

@@ -51,6 +51,26 @@ func TestConstraint(t *testing.T) {
 	}
 }
 
+func TestConstraintOfFreeThreadedBuilds(t *testing.T) {
+	t.Parallel()
+	ordinary := Interpreter{Implementation: "cpython", Version: Version{3, 14, 1, ""}, ABI: "cpython-314-x86_64-linux-gnu/x86_64"}
+	free := Interpreter{Implementation: "cpython", Version: Version{3, 14, 1, ""}, ABI: "cpython-314t-x86_64-linux-gnu/x86_64"}
+	if ordinary.FreeThreaded() || !free.FreeThreaded() {
+		t.Error("the builds are taken for each other")
+	}
+	for text, want := range map[string][2]bool{
+		"": {true, true}, "3.14": {true, true}, ">=3.13": {true, true}, "3.14t": {false, true}, "3.14.1t": {false, true}, "3t": {false, true}, "3.13t": {false, false},
+	} {
+		c, err := ParseConstraint(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{c.Fits(ordinary), c.Fits(free)}; got != want {
+			t.Errorf("%q fits the ordinary and the free-threaded build: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestVersionOrder(t *testing.T) {
 	t.Parallel()
 	sorted := []Version{{3, 9, 18, ""}, {3, 14, 0, "a1"}, {3, 14, 0, "rc1"}, {3, 14, 0, ""}, {3, 14, 1, ""}}

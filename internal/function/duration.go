@@ -54,7 +54,7 @@ func ParseThreshold(text string) (time.Duration, error) {
 var (
 	durationPart   = lazyregexp.New(`\A[\s,]*(?:and\s+)?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-zµμ]+)\.?`)
 	clockPattern   = lazyregexp.New(`\A([0-9]+):([0-5]?[0-9])(?::([0-5]?[0-9]))?\z`)
-	versionPattern = lazyregexp.New(`\A[0-9]{1,3}(\.[0-9]{1,3}){0,2}\z`)
+	versionPattern = lazyregexp.New(`\A[0-9]{1,3}(\.[0-9]{1,3}){0,2}t?\z`)
 )
 
 var units = map[string]time.Duration{

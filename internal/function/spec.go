@@ -181,7 +181,7 @@ func (s Spec) Check() error {
 		return err
 	}
 	if s.PythonVersion != "" && !versionPattern.MatchString(s.PythonVersion) {
-		return fault.Invalid("spec.python_version %q is not a version such as 3.11 or 3.11.4", cut(s.PythonVersion))
+		return fault.Invalid("spec.python_version %q is not a version such as 3.11, 3.11.4 or, for free-threaded Python, 3.14t", cut(s.PythonVersion))
 	}
 	return nil
 }

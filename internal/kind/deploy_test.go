@@ -121,6 +121,7 @@ func TestDeployRefuses(t *testing.T) {
 		"GPUs":                  {function.KindNuclio, `{"resources": {"limits": {"nvidia.com/gpu": "1"}}, ` + someCode + `}`, "GPUs"},
 		"replicas crosswise":    {function.KindNuclio, `{"min_replicas": 5, "max_replicas": 2, ` + someCode + `}`, "min_replicas"},
 		"a schedule that isn't": {function.KindNuclio, `{"config": {"spec.triggers.c": {"kind": "cron", "attributes": {"schedule": "often"}}}, ` + someCode + `}`, "often"},
+		"too many threads":      {function.KindNuclio, `{"config": {"spec.triggers.h": {"kind": "http", "attributes": {"threads": 300}}}, ` + someCode + `}`, "from 1 to 256"},
 		"two addresses":         {function.KindNuclio, `{"config": {"spec.triggers.a": {"kind": "http"}, "spec.triggers.b": {"kind": "http"}}, ` + someCode + `}`, "http"},
 		"an image alone":        {function.KindApplication, `{"image": "nginx"}`, "no command"},
 		"a source elsewhere":    {function.KindNuclio, `{"build": {"source": "git://x/y"}}`, "git://x/y"},

@@ -57,6 +57,12 @@ func (s *Service) trigger(name string, from document.Object) error {
 			return err
 		}
 	}
+	if threads, ok := document.Int(attributes, "threads"); ok {
+		if threads < 1 || threads > 256 {
+			return fault.Invalid("the trigger %s: attributes.threads %d is not a number of threads from 1 to 256", name, threads)
+		}
+		t.Threads = int(threads)
+	}
 	if limit, ok := document.Int(from, "async", "maxConnectionsNumber"); ok {
 		t.Concurrency = int(limit)
 	}

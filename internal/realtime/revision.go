@@ -3,6 +3,7 @@ package realtime
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/millrace/millrace/internal/fault"
@@ -89,6 +90,7 @@ const (
 	DefaultBatchDelay          = time.Second
 
 	maxWorkers = 1024 // of one pool
+	maxThreads = 256  // of one worker
 )
 
 // Trigger is a source of events with workers of its own.
@@ -104,8 +106,11 @@ type Trigger struct {
 	Batch *Batch `json:"batch,omitempty"` // the handler takes lists of events
 	// Concurrency is how many events a coroutine handler has in progress in one
 	// worker at most; 0 is 1000.
-	Concurrency int   `json:"concurrency,omitempty"`
-	Cron        *Cron `json:"cron,omitempty"` // for TriggerCron
+	Concurrency int `json:"concurrency,omitempty"`
+	// Threads is how many events a worker of free-threaded Python handles at once; 0
+	// is 1.
+	Threads int   `json:"threads,omitempty"`
+	Cron    *Cron `json:"cron,omitempty"` // for TriggerCron
 }
 
 // Batch collects events for a handler that takes lists.
@@ -166,6 +171,12 @@ func (r *Revision) checkTriggers() error {
 			return fault.Invalid("%s has two triggers of the name %q; names are unique and not empty", r.Name, t.Name)
 		case t.Workers < 0 || t.Workers*max(r.Replicas.Max, 1) > maxWorkers:
 			return fault.Invalid("the trigger %s of %s asks for %d workers; up to %d of all replicas are possible", t.Name, r.Name, t.Workers, maxWorkers)
+		case t.Threads < 0 || t.Threads > maxThreads:
+			return fault.Invalid("the trigger %s of %s asks for %d threads; a worker has from 1 to %d", t.Name, r.Name, t.Threads, maxThreads)
+		case t.Threads > 1 && t.Batch != nil:
+			return fault.Invalid("the trigger %s of %s has a batch and threads; a handler of batches takes them one after the other", t.Name, r.Name)
+		case t.Threads > 1 && (r.Mode != ModeHandler || r.Kind == KindJobs):
+			return fault.Invalid("the trigger %s of %s asks for threads, which handlers of events in Python have", t.Name, r.Name)
 		case t.Queue < 0 || t.Concurrency < 0 || t.AvailabilityTimeout != nil && *t.AvailabilityTimeout < 0:
 			return fault.Invalid("a limit of the trigger %s of %s is negative", t.Name, r.Name)
 		case t.Batch != nil && (t.Batch.Size < 0 || t.Batch.Delay < 0):
@@ -215,12 +226,13 @@ func (r Revision) WithDefaults() Revision {
 func (t Trigger) withDefaults(r Revision) Trigger {
 	orDefault(&t.Workers, 1)
 	orDefault(&t.Concurrency, 1000)
+	orDefault(&t.Threads, 1)
 	if t.AvailabilityTimeout == nil {
 		timeout := DefaultAvailabilityTimeout
 		t.AvailabilityTimeout = &timeout
 	}
 	if t.Queue == 0 {
-		t.Queue = 1024 * t.Workers * max(r.Replicas.Max, r.Replicas.Min, 1)
+		t.Queue = 1024 * t.Workers * t.Threads * max(r.Replicas.Max, r.Replicas.Min, 1)
 	}
 	if t.Batch != nil {
 		batch := *t.Batch
@@ -236,6 +248,18 @@ func orDefault[T comparable](value *T, instead T) {
 	if *value == zero {
 		*value = instead
 	}
+}
+
+// WithoutThreads returns the revision for an interpreter with a global lock: processes
+// take the place of threads.
+func (r Revision) WithoutThreads() Revision {
+	r.Triggers = slices.Clone(r.Triggers)
+	for i, t := range r.Triggers {
+		if t.Threads > 1 {
+			r.Triggers[i].Workers, r.Triggers[i].Threads = max(t.Workers, 1)*t.Threads, 0
+		}
+	}
+	return r
 }
 
 // WorkDir is where workers run: the code folder, or what the revision says.

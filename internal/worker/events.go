@@ -31,6 +31,7 @@ type EventLoad struct {
 	Worker                   string // number of the worker among those of its trigger
 	Batch                    bool   // the handler takes lists of events
 	Jobs                     bool   // events are runs for handlers of jobs, named by the path
+	Threads                  int    // in which a plain handler gets several events at once; 0 and 1 are one
 	// Begun is the path of a file of at least 4 bytes in which the worker notes what
 	// it begins. Once Load has returned it may be removed; Mark reads it.
 	Begun string
@@ -86,6 +87,14 @@ func (w *Worker) Async() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.async
+}
+
+// Threads is how many events the handler that was loaded takes at once; 1 of a
+// coroutine function, which takes any number.
+func (w *Worker) Threads() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return max(w.threads, 1)
 }
 
 // Begin sends an event; it does not wait for the worker to read it. After an

@@ -86,6 +86,9 @@ func (l Load) encode() []byte {
 		if l.Event.Jobs {
 			event["jobs"] = true
 		}
+		if l.Event.Threads > 1 {
+			event["threads"] = l.Event.Threads
+		}
 		head["event"] = event
 	}
 	if l.Fork {

@@ -119,6 +119,7 @@ type Worker struct {
 	forked   bool // set by Start
 	events   map[uint32]Sink
 	async    bool
+	threads  int
 	mark     func() (uint32, bool)
 	reply    Reply // the reader's, for one reply after the other
 
@@ -562,6 +563,8 @@ func (w *Worker) dispatch(frame Frame) error {
 	case TypeLoaded:
 		w.mu.Lock()
 		w.async = document.Bool(head, "async")
+		threads, _ := document.Int(head, "threads")
+		w.threads = int(threads)
 		w.mu.Unlock()
 		return w.loaded(loadResult{handler: document.String(head, "handler"), forks: document.Bool(head, "fork")})
 	case TypeFailure:

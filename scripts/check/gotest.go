@@ -216,7 +216,7 @@ const modulePath = "github.com/millrace/millrace"
 // with it.
 func (c *check) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(c.ctx, name, args...)
-	cmd.Env = os.Environ()
+	cmd.Env = append(os.Environ(), c.environ...)
 	if c.require {
 		cmd.Env = append(cmd.Env, "MILLRACE_TEST_REQUIRE=1")
 	}

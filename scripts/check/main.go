@@ -53,6 +53,7 @@ type check struct {
 	out      io.Writer
 	require  bool
 	fuzzTime time.Duration
+	environ  []string // on top of this process's
 	total    counts
 	problems []string // one line for each failure and each thing left out
 }
@@ -81,6 +82,7 @@ func steps() []step {
 		{"vulns", "govulncheck", (*check).vulns, false},
 		{"unit", "all Go tests but the suites below", (*check).unit, false},
 		{"python", "the Python runtime beside the MLRun package", (*check).python, false},
+		{"threads", "workers and functions on free-threaded Python", (*check).threads, false},
 		{"stories", "user stories as scripts", suite("./test/stories/...", 15*time.Minute), false},
 		{"conformance", "what a function object does, on every backend", suite("./test/conformance/...", 20*time.Minute), false},
 		{"sdk", "the stock MLRun SDK against a started server", suite("./test/sdk/...", 40*time.Minute), false},

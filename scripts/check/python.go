@@ -60,6 +60,26 @@ func (c *check) python() {
 	}
 }
 
+// threads runs what executes user code on a Python without a global interpreter lock,
+// which is built where there is none.
+func (c *check) threads() {
+	python, err := pyenv.FreeThreaded(c.ctx)
+	switch {
+	case errors.Is(err, pyenv.ErrNoSource):
+		c.skip(freeThreaded, err.Error())
+		return
+	case err != nil:
+		c.fail(freeThreaded, err.Error())
+		return
+	}
+	c.environ = []string{"MILLRACE_TEST_PYTHON=" + python}
+	defer func() { c.environ = nil }()
+	c.goTest("-tags", "freethreaded", "-timeout", "15m", "./internal/worker", "./internal/template", "./internal/realtime/processor", "./runtime/python")
+}
+
+// freeThreaded names the step where it cannot run.
+const freeThreaded = "free-threaded Python"
+
 var pytestCount = regexp.MustCompile(`(\d+) (passed|failed|errors?|skipped)`)
 
 // pytestCounts reads the closing line of pytest.

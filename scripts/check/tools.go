@@ -22,6 +22,7 @@ const (
 // excused are the things that may be left out even where everything has to run,
 // each because no machine of ours can do it; the value says so to the reader.
 var excused = map[string]string{
+	freeThreaded:  "it is built from the source that Debian's mirrors have, which not every machine reaches",
 	"govulncheck": "the database of vulnerabilities is a service of its own, not a package index",
 }
 

@@ -101,6 +101,9 @@ func (p Revisions) surround(ctx context.Context, r *realtime.Revision, service *
 		return err
 	}
 	r.Python = interpreter.Executable
+	if !interpreter.FreeThreaded() {
+		*r = r.WithoutThreads()
+	}
 	if len(service.Requirements) > 0 {
 		requirements, err := env.ParseRequirements(service.Requirements, service.Folder)
 		if err != nil {

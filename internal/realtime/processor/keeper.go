@@ -99,9 +99,7 @@ func (p *pool) follow(now time.Time, passed time.Duration, calm time.Time) time.
 		alive++
 		if len(m.open) > 0 {
 			open++
-			if m.since.Before(now.Add(-passed)) {
-				busy++ // all the while, and not answered yet
-			}
+			busy += m.allTheWhile(now.Add(-passed))
 		}
 	}
 	if p.scale.least == 0 && open == 0 && p.queue.empty() && now.Sub(p.lastBusy) >= p.scale.idle && !p.fresh {
@@ -112,7 +110,7 @@ func (p *pool) follow(now time.Time, passed time.Duration, calm time.Time) time.
 		return now
 	}
 	p.fresh = false
-	wanted := int(math.Ceil(busy / p.scale.utilisation))
+	wanted := int(math.Ceil(busy / p.scale.utilisation / float64(p.trigger.Threads)))
 	if !p.queue.empty() {
 		wanted = max(wanted, open+min(p.queue.len(), alive))
 	}
@@ -129,6 +127,24 @@ func (p *pool) follow(now time.Time, passed time.Duration, calm time.Time) time.
 		return calm
 	}
 	return now
+}
+
+// allTheWhile is how many events m has had since then and not answered yet, of those
+// that it handles at once.
+func (m *member) allTheWhile(since time.Time) float64 {
+	if m.threads <= 1 {
+		if m.since.Before(since) {
+			return 1
+		}
+		return 0
+	}
+	n := 0.0
+	for e := range m.open {
+		if e.sent.Before(since) {
+			n++
+		}
+	}
+	return n
 }
 
 // begin the pool's life with its first workers.

@@ -124,6 +124,7 @@ func (e *troubleError) Unwrap() error { return e.cause }
 // enter puts a worker that has loaded the code into rotation.
 func (p *pool) enter(m *member, w *worker.Worker, handler string) {
 	p.mu.Lock()
+	m.threads = w.Threads()
 	m.worker, m.dead, m.hung, m.stalled, m.suspect, m.bytes = w, false, false, false, time.Time{}, 0
 	m.open = map[*event]bool{}
 	p.handler, p.trouble = handler, nil
@@ -298,6 +299,13 @@ func (p *pool) judge(m *member, now time.Time, sooner func(time.Time)) {
 		return
 	}
 	at := m.since.Add(p.timeout) // those sent behind others begin when these are answered
+	if m.threads > 1 {
+		for e := range m.open {
+			if by := e.sent.Add(p.timeout); by.Before(at) {
+				at = by
+			}
+		}
+	}
 	if m.worker.Async() {
 		p.judgeEach(m, now, sooner)
 		if m.suspect.IsZero() {

@@ -73,6 +73,7 @@ type member struct {
 
 	// Under the pool's lock.
 	worker   *worker.Worker // nil until it is loaded
+	threads  int            // events that it handles at once, 1 of coroutines
 	open     map[*event]bool
 	bytes    int
 	since    time.Time // of the last answer, or of the first event after none
@@ -193,7 +194,11 @@ func (m *member) room(size int) bool {
 	if m.pool.trigger.Batch != nil {
 		return false
 	}
-	return len(m.open) < m.pool.ahead && m.bytes+size <= aheadBytes && !m.stalled
+	limit := m.pool.ahead
+	if m.threads > 1 && time.Since(m.pool.crashed) > settledLife { // else it would take the others along
+		limit = m.threads
+	}
+	return len(m.open) < limit && m.bytes+size <= aheadBytes && !m.stalled
 }
 
 func (p *pool) assign(m *member, e *event) {
@@ -254,6 +259,9 @@ func (p *pool) answered(m *member, e *event) {
 	p.mu.Lock()
 	now := time.Now()
 	took := now.Sub(m.since) // nothing but the handler came between
+	if m.threads > 1 {
+		took = now.Sub(e.sent)
+	}
 	p.learn(e.took, m)
 	p.busyTime += took
 	p.free(m, e, now)
@@ -270,7 +278,7 @@ func (p *pool) learn(took time.Duration, m *member) {
 		p.ahead = p.trigger.Concurrency
 		return
 	}
-	if took == 0 {
+	if took == 0 || m.threads > 1 { // nothing waits behind others there, so that each can be timed
 		return
 	}
 	p.service += (took - p.service) / 16

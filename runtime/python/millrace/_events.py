@@ -40,6 +40,7 @@ class EventHandler:
         self._begun = _mark(options.get("begun"))
         self._bytes = _wants_bytes()
         self._loop: Any = None  # of coroutines, made when one is met
+        self._given_up: Callable[[Pipe, int], bool] = _cancelled
         if options.get("jobs"):
             from millrace import _jobs
 
@@ -47,6 +48,7 @@ class EventHandler:
         else:
             module, self._handler, self.name = _find(head)
         self.is_async = _is_coroutine_function(self._handler)
+        self.threads = 1 if self.is_async or options.get("batch") else int(options.get("threads") or 1)
         from millrace import _eventcontext
 
         self.context = _eventcontext.Context(self._trigger, str(options.get("worker") or "0"))
@@ -64,6 +66,11 @@ class EventHandler:
             from millrace import _eventloop
 
             _eventloop.serve(self, pipe, (call, flags, head, body))
+            return
+        if self.threads > 1:
+            from millrace import _eventthreads
+
+            _eventthreads.serve(self, pipe, (call, flags, head, body))
             return
         one = self._one if self._batch is None else self._collect
         plain = self._batch is None and not self._bytes
@@ -208,6 +215,24 @@ class EventHandler:
         else:
             pipe.queue_parts(answer(call, reply[0], reply[1], records))
 
+    def seat(self, given_up: Callable[[Pipe, int], bool]) -> EventHandler:
+        """Return the handler for one thread: with the same user data, and a context and a loop of its own."""
+        from copy import copy
+
+        from millrace import _eventcontext
+
+        seat = copy(self)
+        seat.context = copy(self.context)
+        seat.context.logger = _eventcontext.Logger(self.context.logger.level)
+        seat.context.logger.stream = self.context.logger.stream
+        seat._loop, seat._begun, seat._given_up = None, None, given_up
+        return seat
+
+    def one(self, pipe: Pipe, call: int, flags: int, head: bytes, body: bytes) -> None:
+        """Serve one event."""
+        self._one(pipe, call, flags, head, body)
+        pipe.flush()
+
     def _encoded(self, value: Any) -> tuple[bytes, bytes] | _response.Stream:
         if type(value).__name__ == "coroutine":
             value = self._await(value)
@@ -227,7 +252,7 @@ class EventHandler:
                     pipe.queue(_wire.pack(_wire.PIECE, call, b"", data, _MORE))
                     pipe.flush()
                 if monotonic() - looked > _LOOK:
-                    if call in pipe.cancelled():
+                    if self._given_up(pipe, call):
                         pieces.close()
                         break
                     looked = monotonic()
@@ -343,6 +368,10 @@ def _displaced(before: tuple[int, float] | None, after: tuple[int, float] | None
     if before is None or after is None:
         return False
     return before[0] == after[0] and after[1] - before[1] < _HOLD
+
+
+def _cancelled(pipe: Pipe, call: int) -> bool:
+    return call in pipe.cancelled()
 
 
 def answer(call: int, head: bytes, body: bytes, records: list[dict[str, Any]] | None) -> list[bytes]:

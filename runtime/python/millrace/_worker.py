@@ -97,7 +97,7 @@ class Worker:
 
                     _imported.tell(self._pipe)
                 _flush()
-                told = {"handler": served.name, "async": served.is_async}
+                told = {"handler": served.name, "async": served.is_async, "threads": served.threads}
                 return _wire.pack(_wire.LOADED, call, _json.dumps(told).encode())
             self._document = message.get("run") or {}
             if message.get("marks"):

@@ -16,10 +16,12 @@ CLOSED = "the worker said nothing more"
 
 
 class EventCase(WorkerCase):
-    def serve(self, code, handler="handler", batch=False, start=None, **load):
+    def serve(self, code, handler="handler", batch=False, start=None, threads=1, **load):
         """Start a worker that serves code; the note of what is begun is in self.begun."""
         self.begun = self.write("begun", "\0" * 8)
         event = {"trigger": {"kind": "http", "name": "web"}, "worker": "3", "begun": self.begun, "batch": batch}
+        if threads > 1:
+            event["threads"] = threads
         return self.loaded(code, handler, start=start, mode="event", event=event, **load)
 
     def response(self, host):
@@ -177,6 +179,107 @@ class OrderTest(EventCase):
             self.assertEqual(response.call, call)
             self.assertEqual(response.body, bytes([97 + call]) * size * times)
         sender.join()
+
+
+class ThreadTest(EventCase):
+    """Several events at once. Whether the interpreter has a global lock matters for speed alone."""
+
+    def test_events_overlap(self):
+        host = self.serve(
+            """
+            import threading
+            together = threading.Barrier(4, timeout=20)
+            def init_context(context):
+                context.user_data.made = 1
+                context.name = "mine"
+            def handler(context, event):
+                together.wait()
+                context.user_data.made += 1
+                return [context.name, context.user_data.made > 1, threading.current_thread() is threading.main_thread()]
+            """,
+            threads=4,
+        )
+        for call in (1, 2, 3, 4):
+            host.send(frame(EVENT, call, {}, b""))
+        answers = [self.response(host) for _ in range(4)]
+        self.assertEqual(sorted(answer.call for answer in answers), [1, 2, 3, 4])
+        self.assertEqual({answer.body for answer in answers}, {b'["mine", true, false]'})
+        self.assertEqual(self.mark(), 4)
+
+    def test_each_has_its_own_records_and_loop(self):
+        host = self.serve(
+            """
+            import asyncio, threading
+            together = threading.Barrier(2, timeout=20)
+            async def later(text):
+                await asyncio.sleep(0)
+                return text
+            def handler(context, event):
+                together.wait()
+                context.logger.info(event.path)
+                together.wait()
+                return later(event.path)
+            """,
+            threads=2,
+        )
+        for call in (1, 2):
+            host.send(frame(EVENT, call, {"path": "/%d" % call, "log_level": "info"}, b"", flags=0x08))
+        for _ in range(2):
+            answer = self.response(host)
+            self.assertEqual(answer.body, b"/%d" % answer.call)
+            self.assertEqual([record["message"] for record in answer.head["logs"]], ["/%d" % answer.call])
+
+    def test_a_stream_that_nobody_wants_ends_beside_others(self):
+        host = self.serve(
+            """
+            import time
+            def pieces():
+                while True:
+                    time.sleep(0.005)
+                    yield "x"
+            def handler(context, event):
+                return pieces() if event.path == "/stream" else "plain"
+            """,
+            threads=2,
+        )
+        host.send(frame(EVENT, 1, {"path": "/stream"}, b""))
+        self.assertEqual(self.response(host).call, 1)
+        host.send(frame(EVENT, 2, {"path": "/"}, b"") + frame(CANCEL, 1))
+        seen, ended = set(), False
+        while not (ended and 2 in seen):
+            answer = host.read()
+            seen.add(answer.call)
+            ended = ended or (answer.call == 1 and answer.kind == PIECE and not answer.flags & MORE)
+        self.assertEqual(self.ask(host, {"path": "/"}, call=3).body, b"plain")
+
+    def test_drain_waits_for_what_runs(self):
+        host = self.serve(
+            "import time\ndef handler(context, event):\n    time.sleep(0.3)\n    return event.path", threads=3
+        )
+        host.send(b"".join(frame(EVENT, call, {"path": "/%d" % call}, b"") for call in (1, 2, 3)) + frame(8))  # drain
+        self.assertEqual({self.response(host).body for _ in range(3)}, {b"/1", b"/2", b"/3"})
+        self.assertIsNone(host.read())
+
+    def test_a_fork_does_not_answer(self):
+        host = self.serve(
+            """
+            import os
+            def handler(context, event):
+                if os.fork() == 0:
+                    return "child"
+                os.wait()
+                return "parent"
+            """,
+            threads=2,
+        )
+        self.assertEqual(self.ask(host).body, b"parent")
+        self.assertEqual(self.ask(host, call=2).body, b"parent")
+
+    def test_errors_are_answers(self):
+        host = self.serve("def handler(context, event):\n    raise SystemExit(3)", threads=2)
+        answer = self.ask(host)
+        self.assertEqual(answer.head["status"], 500)
+        self.ask(host, call=2)
 
 
 class ReturnTest(EventCase):
