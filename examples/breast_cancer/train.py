@@ -40,6 +40,4 @@ def train(context, trees: int = 100, depth: int = 5, test_size: float = 0.25, se
     pyplot.close(figure)
     context.log_artifact("roc", local_path="roc.png")
 
-    context.log_model(
-        "model", body=pickle.dumps(model), model_file="model.pkl", metrics=metrics, framework="sklearn"
-    )
+    context.log_model("model", body=pickle.dumps(model), model_file="model.pkl", metrics=metrics, framework="sklearn")
