@@ -187,6 +187,10 @@ func (c *call) deployStatus(project, name, tag string, after int64) error {
 		return runtimeError(fault.Invalid("Runtime kind %s is not a nuclio runtime", kind))
 	}
 	status, err := deployments.DeployStatus(c.ctx(), project, document.String(doc, "metadata", "name"), tag, after)
+	if after == 0 && fault.Is(err, fault.CodeNotFound) {
+		// The function is only stored. Who does not wait for a deploy asks whether one is needed, as fn.run() does.
+		status, err = DeployStatus{}, nil
+	}
 	if err != nil {
 		return err
 	}

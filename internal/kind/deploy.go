@@ -200,6 +200,9 @@ func (s *Service) handler(f *function.Function, spec function.Spec, config docum
 			module, name = text[:at], text[at+1:]
 		}
 	}
+	if s.Revision.Kind == realtime.KindJobs && spec.DefaultHandler != "" {
+		name = spec.DefaultHandler // what function_handler names the SDK has appended to the code
+	}
 	if name == "" {
 		name = "handler"
 	}

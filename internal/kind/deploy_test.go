@@ -40,6 +40,8 @@ func TestDeployHandlers(t *testing.T) {
 		"with a working folder":  {`{"function_handler": "sub#mod:score", "build": {"source": "/code"}}`, "", "mod:score", "sub"},
 		"of the base spec":       {`{"base_spec": {"spec": {"handler": "m:score", "build": {"functionSourceCode": "eCA9IDE="}}}}`, "code/main.py", "score", ""},
 		"a file on this machine": {`{"command": "/code/a.py", "function_handler": "a:score"}`, "/code/a.py", "score", ""},
+		"of jobs, by the SDK":    {`{"function_kind": "mlrun", "default_handler": "train", "function_handler": "my-fn-nuclio:handler", ` + someCode + `}`, "code/my-fn.py", "train", ""},
+		"of jobs, without one":   {`{"function_kind": "mlrun", ` + someCode + `}`, "code/my-fn.py", "handler", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

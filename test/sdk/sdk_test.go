@@ -65,6 +65,7 @@ var flows = []struct {
 	{module: "flow_same_objects"},
 	{module: "flow_gateways"},
 	{module: "flow_deploy"},
+	{module: "flow_jobs"},
 	{module: "flow_inside", inside: true},
 	{module: "flow_artifacts", inside: true},
 	{module: "flow_artifact_kinds", inside: true},

@@ -105,17 +105,33 @@ def _hidden(context):
 
 class Thing:
     pass
+
+from mlrun.runtimes import nuclio_init_hook
+def init_context(context):
+    nuclio_init_hook(context, globals(), 'mlrun')
+
+def handler(context, event):
+    return context.mlrun_handler(context, event)
 `
 
-// TestJobs: the handlers of jobs of a function of kind nuclio:mlrun.
+// TestJobs: the handlers of jobs of a function of kind nuclio:mlrun, and of one of
+// kind nuclio that has itself what the SDK appends to their code.
 func TestJobs(t *testing.T) {
 	t.Parallel()
-	f := deploy(t, jobs, func(r *realtime.Revision) { r.Kind = realtime.KindJobs })
+	for name, kind := range map[string]string{"nuclio:mlrun": realtime.KindJobs, "by hand": "nuclio"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testJobs(t, deploy(t, jobs, func(r *realtime.Revision) { r.Kind = kind }))
+		})
+	}
+}
+
+func testJobs(t *testing.T, f *function) {
 	run := `{"metadata": {"name": "r", "uid": "u1", "project": "p", "iteration": 3}, "spec": {"parameters": {"x": 5}, "handler": "train"}}`
 	a := f.send("PUT", "/train", strings.NewReader(run), "Content-Type", "application/json", "X-Nuclio-Log-Level", "info")
 	status, _ := a.value(t)["status"].(map[string]any)
 	results, _ := status["results"].(map[string]any)
-	if a.status != 200 || status["state"] != "completed" || results["sum"] != 7.0 || results["return"] != "trained" {
+	if a.status != 200 || status["state"] != "running" || results["sum"] != 7.0 || results["return"] != "trained" {
 		t.Errorf("train: %d %s", a.status, a.body)
 	}
 	if metadata, _ := a.value(t)["metadata"].(map[string]any); metadata["uid"] != "u1" || metadata["iteration"] != 3.0 {
@@ -131,7 +147,7 @@ func TestJobs(t *testing.T) {
 	if status, _ = f.send("PUT", "/keeps", nil).value(t)["status"].(map[string]any); !strings.Contains(fmt.Sprint(status["error"]), "no artifacts") {
 		t.Errorf("keeps: %v", status)
 	}
-	for path, body := range map[string]string{"/none": "", "/_hidden": "", "/Thing": "", "/": "", "/train": "{", "/fails": "[]", "/keeps": `{"spec": 5}`} {
+	for path, body := range map[string]string{"/none": "", "/_hidden": "", "/Thing": "", "/": "", "/handler": "", "/init_context": "", "/nuclio_init_hook": "", "/train": "{", "/fails": "[]", "/keeps": `{"spec": 5}`} {
 		if a := f.send("PUT", path, strings.NewReader(body)); a.status != 400 || body != "" && !strings.Contains(a.body, "no run") {
 			t.Errorf("%s %q: %d %s, want 400", path, body, a.status, a.body)
 		}

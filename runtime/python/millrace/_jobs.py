@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 _Function = type(lambda: None)
+_HOOKS = ("init_context", "handler", "nuclio_init_hook")  # what the SDK appends to the code
 _RUNTIME = __file__.rpartition("/")[0].rpartition("/")[0] + "/"
 
 
@@ -25,21 +26,23 @@ def find(head: dict[str, Any]) -> tuple[ModuleType | None, Callable[[Any, Any], 
     if colon and not head.get("file"):
         head = dict(head, module=path)
     module = _load.load_module(head)
-    jobs = _Jobs(module, name)
-    return module, jobs.handle, name or "jobs"
+    jobs = Jobs(vars(module) if module is not None else {}, name)
+    return module, jobs.answer, name or "jobs"
 
 
 class _Refused(Exception):
     """The event is no run for a handler of this code."""
 
 
-class _Jobs:
-    def __init__(self, module: ModuleType | None, default: str) -> None:
-        self._module = module
+class Jobs:
+    """The handlers of jobs among names; default is the one of a path that names none."""
+
+    def __init__(self, names: dict[str, Any], default: str) -> None:
+        self._names = names
         self._default = default
         self._known: dict[str, _load.Handler] = {}
 
-    def handle(self, context: Any, event: _event.Event) -> _response.Response:
+    def answer(self, context: Any, event: _event.Event) -> _response.Response:
         """Execute the run that an event carries."""
         name = event.path.strip("/").partition("/")[0] or self._default
         try:
@@ -61,13 +64,17 @@ class _Jobs:
             run.set_state(error=failure["message"], commit=False)
         finally:
             _context.set_current(None)
-        return _response.Response(body=_json.dumps(run.to_dict()), content_type="application/json")
+        answer = run.to_dict()
+        if answer["status"]["state"] == "completed":
+            answer["status"]["state"] = "running"  # whoever sent it records its end, and does not if it says so itself
+        return _response.Response(body=_json.dumps(answer), content_type="application/json")
 
     def _job(self, name: str) -> _load.Handler:
         found = self._known.get(name)
         if found is None:
-            function = getattr(self._module, name, None) if name and not name.startswith("_") else None
-            if type(function) is not _Function:
+            function = self._names.get(name)
+            hook = name in _HOOKS and _HOOKS[-1] in self._names
+            if type(function) is not _Function or name.startswith("_") or hook:
                 raise _Refused("there is no handler %r; the path names a function of the code" % name)
             found = self._known[name] = _load.Handler(name, function)
         return found
