@@ -100,12 +100,19 @@ func (w *Worker) Threads() int {
 // Begin sends an event; it does not wait for the worker to read it. After an
 // error, a *DiedError, sink is not called.
 func (w *Worker) Begin(r *Request, sink Sink) error {
-	return w.begin([]*Request{r}, []Sink{sink})
+	return w.begin([]*Request{r}, []Sink{sink}, false)
+}
+
+// BeginSoon is Begin for an event of a handler that is quick: while others are with the
+// worker it leaves when one of them is answered, together with what came meanwhile.
+// Waking the worker costs more than such a handler takes.
+func (w *Worker) BeginSoon(r *Request, sink Sink) error {
+	return w.begin([]*Request{r}, []Sink{sink}, true)
 }
 
 // BeginBatch sends events that the handler gets in one list.
 func (w *Worker) BeginBatch(requests []*Request, sinks []Sink) error {
-	return w.begin(requests, sinks)
+	return w.begin(requests, sinks, false)
 }
 
 // GiveUp says that nobody wants what sink would get any more: a response that comes
@@ -131,7 +138,7 @@ func (w *Worker) GiveUp(sink Sink) {
 	}
 }
 
-func (w *Worker) begin(requests []*Request, sinks []Sink) error {
+func (w *Worker) begin(requests []*Request, sinks []Sink, soon bool) error {
 	w.writing.Lock() // first: numbers have to be in the order of the frames
 	w.mu.Lock()
 	if w.calls == nil {
@@ -144,6 +151,8 @@ func (w *Worker) begin(requests []*Request, sinks []Sink) error {
 		first = 1
 	}
 	w.lastCall = first + uint32(len(requests)) - 1
+	// One of them has been written, and readLoop uncorks after its answer.
+	soon = soon && len(w.events) > 0
 	for i, sink := range sinks {
 		w.events[first+uint32(i)] = sink
 	}
@@ -156,7 +165,9 @@ func (w *Worker) begin(requests []*Request, sinks []Sink) error {
 		}
 		w.unwritten = appendEvent(w.unwritten, first+uint32(i), flags, r)
 	}
-	w.flushSoon(alone)
+	if !soon || len(w.unwritten) > maxGathered {
+		w.flushSoon(alone)
+	}
 	w.writing.Unlock()
 	return nil
 }
@@ -179,6 +190,10 @@ func (w *Worker) flushSoon(alone bool) {
 		w.flushNow()
 	}
 }
+
+// maxGathered is how many bytes may wait for an answer, so that a worker has no long
+// ones before it at once.
+const maxGathered = 32 << 10
 
 // flushNow writes without waiting; what the pipe does not take is left to a
 // goroutine that ends with the worker at the latest. The caller holds w.writing.

@@ -522,7 +522,7 @@ func (w *Worker) readLoop() {
 	for {
 		frame, err := reader.Next()
 		if err == nil {
-			if !corked && frame.Type == TypeResponse && reader.Buffered() {
+			if !corked && frame.Type == TypeResponse {
 				corked = true
 				w.cork()
 			}

@@ -55,6 +55,7 @@ type event struct {
 	sent     time.Time
 	took     time.Duration // by the handler alone; 0 if that is not known
 	tries    int
+	soon     bool // its worker is quick: it may wait for company on the way
 	over     bool // settled, or about to be
 	dropped  bool // the worker was told that nobody wants more; of its reader
 }

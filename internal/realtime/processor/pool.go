@@ -18,6 +18,7 @@ import (
 const (
 	aheadTime  = 500 * time.Microsecond
 	aheadMost  = 32
+	aheadQuick = 8       // from here on events for a busy worker are gathered
 	aheadBytes = 1 << 20 // of bodies
 	maxTries   = 3       // workers that may die before an event is begun
 )
@@ -209,15 +210,19 @@ func (p *pool) assign(m *member, e *event) {
 	m.open[e] = true
 	m.bytes += len(e.request.Body)
 	e.member, e.sent = m, now
+	e.soon = p.ahead >= aheadQuick && m.threads <= 1 && !m.worker.Async()
 	e.tries++
 }
 
 // begin sends events to m, to which they are assigned.
 func (p *pool) begin(m *member, events ...*event) {
 	var err error
-	if len(events) == 1 {
+	switch {
+	case len(events) == 1 && events[0].soon:
+		err = m.worker.BeginSoon(&events[0].request, events[0])
+	case len(events) == 1:
 		err = m.worker.Begin(&events[0].request, events[0])
-	} else {
+	default:
 		requests, sinks := make([]*worker.Request, len(events)), make([]worker.Sink, len(events))
 		for i, e := range events {
 			requests[i], sinks[i] = &e.request, e
