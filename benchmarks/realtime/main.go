@@ -110,8 +110,17 @@ type contender struct {
 	name  string
 	start func() (*server, error)
 	best  *outcome
-	cpu   time.Duration // for each request
+	cpu   usage // of the best
 }
+
+// usage is the processor time that each request took.
+type usage struct {
+	server   time.Duration // the process that listens
+	children time.Duration // those that it has started
+	client   time.Duration
+}
+
+func (u usage) all() time.Duration { return u.server + u.children + u.client }
 
 func (b *bench) http(payload int) error {
 	all := []*contender{
@@ -141,7 +150,8 @@ func (b *bench) http(payload int) error {
 	base := all[0].best.rate()
 	for _, c := range all {
 		o := c.best
-		fmt.Printf("  %-40s %9.0f /s  × %.3f   p50 %6.2f ms  p99 %6.2f ms  CPU %6.1f µs a request", c.name, o.rate(), o.rate()/base, ms(o.at(.5)), ms(o.at(.99)), float64(c.cpu)/1e3)
+		fmt.Printf("  %-40s %9.0f /s  × %.3f   p50 %6.2f ms  p99 %6.2f ms  CPU a request %6.1f µs: server %.1f, its children %.1f, client %.1f",
+			c.name, o.rate(), o.rate()/base, ms(o.at(.5)), ms(o.at(.99)), us(c.cpu.all()), us(c.cpu.server), us(c.cpu.children), us(c.cpu.client))
 		if len(o.failures) > 0 {
 			fmt.Printf("  failures: %v", o.failures)
 		}
@@ -164,15 +174,21 @@ func (b *bench) measure(c *contender, payload int) error {
 	if _, err := closed(s.address, "/", connections, payload, b.during/5); err != nil { // warm
 		return err
 	}
-	before := s.cpu()
+	before, beforeOwn := s.cpu()
+	client := cpuOfTree(os.Getpid(), true)
 	out, err := closed(s.address, "/", connections, payload, b.during)
 	if err != nil {
 		return err
 	}
 	if c.best == nil || out.rate() > c.best.rate() {
-		c.best, c.cpu = out, (s.cpu()-before)/time.Duration(out.requests)
+		n := time.Duration(out.requests)
+		after, own := s.cpu()
+		c.best = out
+		c.cpu = usage{server: (own - beforeOwn) / n, children: (after - before - own + beforeOwn) / n, client: (cpuOfTree(os.Getpid(), true) - client) / n}
 	}
 	return nil
 }
+
+func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

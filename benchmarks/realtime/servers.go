@@ -95,10 +95,16 @@ func (s *server) stop() {
 	<-done
 }
 
-// cpu is the processor time of the server and all that it started and still runs.
-func (s *server) cpu() time.Duration { return cpuOf(s.cmd.Process.Pid) }
+// cpu is the processor time of the server and all that it started and still runs, and
+// of the process itself alone.
+func (s *server) cpu() (all, own time.Duration) {
+	pid := s.cmd.Process.Pid
+	return cpuOf(pid), cpuOfTree(pid, true)
+}
 
-func cpuOf(root int) time.Duration {
+func cpuOf(root int) time.Duration { return cpuOfTree(root, false) }
+
+func cpuOfTree(root int, alone bool) time.Duration {
 	parents := map[int]int{}
 	times := map[int]int{}
 	entries, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -117,6 +123,9 @@ func cpuOf(root int) time.Duration {
 	total := 0
 	for pid, ticks := range times {
 		for at := pid; at > 1; at = parents[at] {
+			if alone && at != root {
+				break
+			}
 			if at == root {
 				total += ticks
 				break

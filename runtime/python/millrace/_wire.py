@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 VERSION = 1
 HEADER = 16
 MAX_FRAME = 64 << 20  # bytes after the header
-READ_SIZE = 256 << 10
+# What one read asks for: what a pipe usually holds. Allocators take more than 128 KiB from the
+# kernel anew each time, which costs ten times what the read of a small frame does.
+READ_SIZE = 64 << 10
 LARGE = 256 << 10  # bytes of a frame that is worth a copy less
 
 HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE, EVENT, RESPONSE, PIECE = range(1, 13)
