@@ -14,12 +14,19 @@ import (
 // closes the connection without a word, or calls what it has of the head malformed.
 type conn struct {
 	net.Conn
+	rest     []byte      // what has been read of it already
 	asking   atomic.Bool // something came since the last answer
 	late     atomic.Bool // and then nothing for too long
 	hijacked atomic.Bool
 }
 
 func (c *conn) Read(into []byte) (int, error) {
+	if len(c.rest) > 0 {
+		n := copy(into, c.rest)
+		c.rest = c.rest[n:]
+		c.asking.Store(true)
+		return n, nil
+	}
 	n, err := c.Conn.Read(into)
 	if n > 0 && !c.asking.Load() {
 		c.asking.Store(true)

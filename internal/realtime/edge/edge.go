@@ -23,8 +23,9 @@ type Config struct {
 
 // Edge lets requests through to a handler. Create it with New.
 type Edge struct {
-	next  http.Handler
-	rules atomic.Pointer[rules]
+	next   http.Handler
+	direct Direct // next, if it is one
+	rules  atomic.Pointer[rules]
 }
 
 // rules are a Config made ready. They are never changed.
@@ -37,6 +38,7 @@ type rules struct {
 // New returns the edge before next.
 func New(config Config, next http.Handler) *Edge {
 	e := &Edge{next: next}
+	e.direct, _ = next.(Direct)
 	e.Set(config)
 	return e
 }
@@ -50,6 +52,8 @@ func (e *Edge) Set(config Config) {
 
 // Limits returns the limits that hold now, none of them zero.
 func (e *Edge) Limits() *realtime.Limits { return &e.rules.Load().limits }
+
+func (e *Edge) isDirect() bool { return e.direct != nil && e.direct.Direct() }
 
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, HealthPath) {
@@ -71,6 +75,10 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > rules.limits.Body {
 		w.Header().Set("Connection", "close") // the rest is not waited for
 		Problem(w, http.StatusRequestEntityTooLarge, tooLarge(rules.limits.Body))
+		return
+	}
+	if all, ok := r.Body.(*body); ok && all.here() {
+		e.next.ServeHTTP(w, r)
 		return
 	}
 	body := newGuard(w, r.Body, rules)

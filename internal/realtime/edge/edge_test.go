@@ -30,14 +30,19 @@ var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append([]byte("echo:"), body...))
 })
 
-// serve serves a handler behind an edge until the test ends.
+// direct lets a handler have its requests without net/http where they are ordinary.
+type direct struct{ http.Handler }
+
+func (direct) Direct() bool { return true }
+
+// serve serves a handler behind an edge until the test ends, directly.
 func serve(t *testing.T, config edge.Config, next http.Handler) (*edge.Edge, *edge.Server, string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := edge.New(config, next)
+	e := edge.New(config, direct{next})
 	s, err := edge.Serve(listener, e, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/internal/realtime"
@@ -17,8 +18,8 @@ import (
 // and TLS, hold for connections that are made after they were set; connections that
 // exist keep theirs, so that no request is lost.
 //
-// Goroutines: one accepts, and one for each generation of limits serves; Shutdown
-// waits for them.
+// Goroutines: one accepts, one for each generation of limits serves, and one each
+// direct connection; Shutdown waits for them.
 type Server struct {
 	edge     *Edge
 	listener net.Listener
@@ -30,6 +31,8 @@ type Server struct {
 	generations []*generation // that have connections, or are current
 	tls         *certificate  // nil without
 	over        bool
+	directs     map[*direct]bool
+	ending      atomic.Bool // over, for directs
 }
 
 // generation serves the connections that were made under the same limits.
@@ -46,7 +49,7 @@ type generation struct {
 // Serve begins to serve edge on listener, which the Server closes. encrypt is nil for plain
 // text; the certificate has to be readable.
 func Serve(listener net.Listener, edge *Edge, encrypt *realtime.TLS, logger *slog.Logger) (*Server, error) {
-	s := &Server{edge: edge, listener: listener, logger: logger}
+	s := &Server{edge: edge, listener: listener, logger: logger, directs: map[*direct]bool{}}
 	if err := s.Apply(encrypt); err != nil {
 		return nil, err
 	}
@@ -163,16 +166,24 @@ func (s *Server) accept() {
 		g, certificate := s.current, s.tls
 		g.open++
 		s.mu.Unlock()
-		served := net.Conn(&conn{Conn: c})
-		if certificate != nil {
-			served = tls.Server(c, certificate.config)
+		switch {
+		case certificate != nil:
+			g.take(s, tls.Server(c, certificate.config))
+		case s.edge.isDirect():
+			s.running.Go(func() { s.serve(g, c) })
+		default:
+			g.take(s, &conn{Conn: c})
 		}
-		select {
-		case g.conns <- served:
-		case <-g.closed:
-			c.Close()
-			s.left(g)
-		}
+	}
+}
+
+// take gives a connection to net/http.
+func (g *generation) take(s *Server, c net.Conn) {
+	select {
+	case g.conns <- c:
+	case <-g.closed:
+		c.Close()
+		s.left(g)
 	}
 }
 
@@ -183,8 +194,10 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.over = true
 	generations := s.generations
+	s.endDirect()
 	s.mu.Unlock()
 	s.listener.Close()
+	defer context.AfterFunc(ctx, s.closeDirect)()
 	var each sync.WaitGroup
 	for _, g := range generations {
 		each.Go(func() {

@@ -171,11 +171,11 @@ func TestShutdownFinishes(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun, proceed := make(chan struct{}), make(chan struct{})
-	e := edge.New(edge.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	e := edge.New(edge.Config{}, direct{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(begun)
 		<-proceed
 		fmt.Fprint(w, "finished")
-	}))
+	})})
 	s, err := edge.Serve(listener, e, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,13 @@ type front struct {
 	routes func(r *http.Request) (*serving, []*serving, error)
 	slow   func() time.Duration // a client may take nothing for
 	seen   atomic.Uint64
+	// proxies is set once a revision is a program, whose answers may have what only
+	// net/http sends: other protocols, trailers.
+	proxies atomic.Bool
 }
+
+// Direct implements edge.Direct.
+func (f *front) Direct() bool { return !f.proxies.Load() }
 
 // A process that has little in memory collects garbage all the time once it is busy;
 // one that has seen manyRequests collects it more rarely (runtime/debug.SetGCPercent).

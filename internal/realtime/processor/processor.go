@@ -56,6 +56,7 @@ type processor struct {
 	started time.Time
 	table   atomic.Pointer[table]
 	edge    *edge.Edge // before the events of all addresses
+	front   *front
 
 	news   chan struct{}
 	orders chan order
@@ -144,7 +145,8 @@ func Run(ctx context.Context, dir realtime.Dir, options Options) error {
 }
 
 func (p *processor) run(ctx context.Context, desired realtime.Desired) error {
-	p.edge = edge.New(edge.Config{}, &front{routes: p.route, slow: func() time.Duration { return p.edge.Limits().Slow }})
+	p.front = &front{routes: p.route, slow: func() time.Duration { return p.edge.Limits().Slow }}
+	p.edge = edge.New(edge.Config{}, p.front)
 	control, err := p.dir.Listen(realtime.ControlSocket)
 	if err != nil {
 		return err
@@ -260,6 +262,9 @@ func (p *processor) open(number int) {
 		var s *serving
 		if s, err = open(p.dir, spec, p.options, p.tell); err == nil {
 			p.revisions[number] = s
+			if s.app != nil {
+				p.front.proxies.Store(true)
+			}
 			return
 		}
 	}
