@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"sync"
 	"testing"
 
@@ -113,6 +114,17 @@ func TestCacheOfPrograms(t *testing.T) {
 	run("a script more\n", "script.sh", "--", "more")
 	m.write(t, "script.sh", "echo changed\n")
 	run("changed\n", "script.sh")
+	if _, err := exec.LookPath("go"); err == nil {
+		for _, said := range []string{"one", "two"} {
+			m.write(t, "main.go", "package main\n\nimport \"os\"\n\nfunc main() { os.Stdout.WriteString(\""+said+"\\n\") }\n")
+			run(said+"\n", "main.go")
+			run("", "main.go")
+			if err := os.RemoveAll(m.path("data/cache/go")); err != nil {
+				t.Fatal(err)
+			}
+			run("", "main.go") // built anew, the same program
+		}
+	}
 	raw, err := os.ReadFile("/bin/echo")
 	if err != nil {
 		harness.Skip(t, "there is no /bin/echo: %v", err)

@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -93,4 +94,74 @@ func TestExampleOfTheDocumentation(t *testing.T) {
 	if err != nil || again != executable {
 		t.Errorf("again: %s, %v", again, err)
 	}
+}
+
+// TestGoBuildIsMadeOnce: what is built is decided by content alone, equal code becomes
+// an equal program, and what a folder takes in from outside of it is not missed.
+func TestGoBuildIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command")
+	}
+	caches := []func(context.Context, *kind.Plan, func(control.Step)) (string, error){local.GoBuilder(t.TempDir()), local.GoBuilder(t.TempDir())}
+	build := func(n int, plan *kind.Plan) (path string, built bool) {
+		t.Helper()
+		path, err := caches[n](t.Context(), plan, func(control.Step) { built = true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path, built
+	}
+	source := func(text string) *kind.Plan {
+		return &kind.Plan{Files: map[string][]byte{"code/main.go": []byte("package main\n\nfunc main() { println(\"" + text + "\") }\n")}}
+	}
+	one, built := build(0, source("one"))
+	if !built {
+		t.Error("the first was not built")
+	}
+	if again, built := build(0, source("one")); built || again != one {
+		t.Error("the same code was built again", again, one)
+	}
+	if other, built := build(0, source("two")); !built || other == one {
+		t.Error("other code was not built")
+	}
+	elsewhere, _ := build(1, source("one"))
+	if a, b := read(t, one), read(t, elsewhere); string(a) != string(b) {
+		t.Error("equal code became different programs in two caches")
+	}
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("go.mod", "module outer\n\ngo 1.24\n")
+	write("said/said.go", "package said\n\nconst Text = \"before\"\n")
+	write("function/main.go", "package main\n\nimport \"outer/said\"\n\nfunc main() { println(said.Text) }\n")
+	folder := &kind.Plan{Folder: filepath.Join(dir, "function")}
+	before, _ := build(0, folder)
+	if again, _ := build(0, folder); again != before {
+		t.Error("the same folder became another program", again, before)
+	}
+	write("said/said.go", "package said\n\nconst Text = \"after\"\n")
+	after, _ := build(0, folder)
+	out, err := exec.Command(after).CombinedOutput()
+	if err != nil || string(out) != "after\n" || after == before {
+		t.Errorf("after a package beside the folder has changed it says %q, %v", out, err)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(one)), ".build-*"))
+	if err != nil || len(left) > 0 {
+		t.Error(left, err)
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
