@@ -110,7 +110,6 @@ func round(ctx context.Context, tx *store.Tx, i int) error {
 
 // ask asks questions by turns with point reads, and prints how long they took.
 func (b *bench) ask(ctx context.Context, rounds int) error {
-	graph := b.store.Lineage()
 	sorts := []struct {
 		name string
 		q    lineage.Question
@@ -138,7 +137,7 @@ func (b *bench) ask(ctx context.Context, rounds int) error {
 			if s.q.Root, err = b.store.LineageFind(ctx, "default", s.root(rand.IntN(rounds))); err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
-			g, err := lineage.Walk(ctx, graph, s.q)
+			g, err := b.store.LineageWalk(ctx, s.q)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}

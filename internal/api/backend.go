@@ -105,8 +105,8 @@ type Tasks interface {
 type Lineages interface {
 	// LineageFind returns the id of the node that somebody named.
 	LineageFind(ctx context.Context, project, name string) (string, error)
-	// Lineage is the graph.
-	Lineage() lineage.Source
+	// LineageWalk answers a question.
+	LineageWalk(ctx context.Context, q lineage.Question) (*lineage.Graph, error)
 }
 
 // Submission is a request to run a function.

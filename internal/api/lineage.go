@@ -41,7 +41,7 @@ func lineageGet(c *call) error {
 	if q.Root, err = c.s.opts.Store.LineageFind(c.ctx(), c.path("project"), name); err != nil {
 		return err
 	}
-	graph, err := lineage.Walk(c.ctx(), c.s.opts.Store.Lineage(), q)
+	graph, err := c.s.opts.Store.LineageWalk(c.ctx(), q)
 	if err != nil {
 		return err
 	}

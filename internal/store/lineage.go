@@ -13,8 +13,14 @@ import (
 	"github.com/millrace/millrace/internal/lineage"
 )
 
-// Lineage is the graph that internal/lineage walks, read outside of transactions.
-func (s *Store) Lineage() lineage.Source { return graph{s.read} }
+// LineageWalk answers a question about lineage from one state of the store.
+func (s *Store) LineageWalk(ctx context.Context, q lineage.Question) (answer *lineage.Graph, err error) {
+	err = s.engine.snapshot(ctx, func(v view) error {
+		answer, err = lineage.Walk(ctx, graph{v}, q)
+		return err
+	})
+	return answer, err
+}
 
 // graph answers from the tables; it implements lineage.Source. Edges come from
 // three places: run_uses, the producer of an artifact, the uid of an iteration.

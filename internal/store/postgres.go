@@ -156,6 +156,15 @@ func stepPostgres(ctx context.Context, db *sql.DB, steps []migration, clock func
 
 func (e *postgresEngine) reader() view { return view{q: e.db, dialect: postgresDialect} }
 
+func (e *postgresEngine) snapshot(ctx context.Context, fn func(view) error) error {
+	tx, err := e.db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // it has changed nothing
+	return fn(view{q: tx, dialect: postgresDialect})
+}
+
 func (e *postgresEngine) transact(ctx context.Context, fn func(*Tx) error) error {
 	e.mu.Lock()
 	if e.closed {

@@ -27,21 +27,24 @@ const readers = 4
 
 var sqliteDialect = &dialect{
 	labels:  "json_each(%s.labels)",
-	rewrite: orFail,
+	rewrite: forSQLite,
 	values:  func(args []any) []any { return args },
 }
 
-// orFail makes a statement that writes keep, when it fails, what it did before. Any
+// forSQLite makes a statement that writes keep, when it fails, what it did before. Any
 // failure undoes the whole transaction here, so SQLite need not keep a journal
 // of each statement besides, which costs a tenth of the time of a write.
-func orFail(query string) string {
+//
+// A limit becomes an expression: SQLite would look at the value when it plans, and so
+// prepare the statement again each time that a value is bound.
+func forSQLite(query string) string {
 	if rest, ok := strings.CutPrefix(query, "INSERT INTO "); ok && !strings.Contains(rest, "ON CONFLICT") {
 		return "INSERT OR FAIL INTO " + rest
 	}
 	if rest, ok := strings.CutPrefix(query, "UPDATE "); ok {
 		return "UPDATE OR FAIL " + rest
 	}
-	return query
+	return strings.ReplaceAll(query, "LIMIT ?", "LIMIT ?+0")
 }
 
 // sqliteEngine has one connection that writes, owned by the writer's goroutine,
@@ -176,6 +179,35 @@ func stepSQLite(ctx context.Context, conn *sql.Conn, path string, steps []migrat
 }
 
 func (e *sqliteEngine) reader() view { return view{q: e.cache, dialect: sqliteDialect} }
+
+func (e *sqliteEngine) snapshot(ctx context.Context, fn func(view) error) error {
+	tx, err := e.pool.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // it has changed nothing
+	return fn(view{q: reading{tx, e.cache}, dialect: sqliteDialect})
+}
+
+// reading is a transaction that reads with the statements of its pool. The end of
+// the context ends the transaction; that each statement watches it too, with a
+// goroutine of its own, would cost as much as a small read.
+type reading struct {
+	*sql.Tx
+	cache *statements
+}
+
+func (r reading) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	stmt, err := r.cache.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	quiet := context.WithoutCancel(ctx)
+	if stmt == nil {
+		return r.Tx.QueryContext(quiet, query, args...)
+	}
+	return r.StmtContext(quiet, stmt).QueryContext(quiet, args...)
+}
 
 func (e *sqliteEngine) transact(ctx context.Context, fn func(*Tx) error) error {
 	return e.writer.do(ctx, fn)

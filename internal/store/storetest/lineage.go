@@ -18,7 +18,7 @@ func (b *bundle) edgesOf(name string, way lineage.Direction) []string {
 	b.Helper()
 	id, err := b.LineageFind(b.ctx, "default", name)
 	b.must(err)
-	g, err := lineage.Walk(b.ctx, b.Lineage(), lineage.Question{Root: id, Direction: way})
+	g, err := b.LineageWalk(b.ctx, lineage.Question{Root: id, Direction: way})
 	b.must(err)
 	short := func(id string) string {
 		id, _, _ = strings.Cut(id, "@")
@@ -117,13 +117,13 @@ func testLineage(t *testing.T, fresh Fresh) {
 		id, err := b.LineageFind(b.ctx, "default", "model")
 		b.must(err)
 		for _, q := range []lineage.Question{{Root: id, Fan: 10}, {Root: id, Nodes: 12, Fan: 100, Direction: lineage.Down}} {
-			g, err := lineage.Walk(b.ctx, b.Lineage(), q)
+			g, err := b.LineageWalk(b.ctx, q)
 			b.must(err)
 			if len(g.Nodes) != 12 || !g.Cut[id] {
 				b.Errorf("%+v: %d nodes, cut %v", q, len(g.Nodes), g.Cut)
 			}
 		}
-		_, err = lineage.Walk(b.ctx, b.Lineage(), lineage.Question{Root: id, Depth: 101})
+		_, err = b.LineageWalk(b.ctx, lineage.Question{Root: id, Depth: 101})
 		b.refuses(err, fault.CodeInvalid, "between 1 and 100")
 	})
 	t.Run("names", func(t *testing.T) {
@@ -138,7 +138,7 @@ func testLineage(t *testing.T, fresh Fresh) {
 		}
 		ctx, cancel := context.WithCancel(b.ctx)
 		cancel()
-		if _, err := lineage.Walk(ctx, b.Lineage(), lineage.Question{Root: "run:default/c3"}); err == nil {
+		if _, err := b.LineageWalk(ctx, lineage.Question{Root: "run:default/c3"}); err == nil {
 			b.Error("a cancelled walk answers")
 		}
 	})
