@@ -35,6 +35,44 @@ def start(parent: MLClientCtx, with_parent_params: bool, params: dict[str, Any])
     return child
 
 
+def drawn(parent: MLClientCtx, values: Any) -> Any:
+    """Make a child of each value that a handler of strategy custom yields; anything else is returned as it is.
+
+    A value is the child's results, or a pair of its parameters and results. With a
+    selector the best child's results are the parent's, as soon as it is known.
+    """
+    options = (parent._document.get("spec") or {}).get("hyper_param_options") or {}
+    if options.get("strategy") != "custom":
+        return values
+    criterion, _, name = str(options.get("selector") or "").rpartition(".")
+    sign = -1.0 if criterion == "min" else 1.0
+    best: float | None = None
+    for value in values:
+        pair = value if isinstance(value, tuple) else ({}, value)
+        if len(pair) != 2 or not isinstance(pair[0], dict) or not isinstance(pair[1], dict):
+            raise TypeError(
+                "a handler that makes iterations yields their results as a dict, or a pair of dicts: "
+                "parameters and results; it yielded a %s" % type(value).__name__
+            )
+        child = start(parent, False, pair[0])
+        child.log_results(pair[1])
+        child.commit(completed=True)
+        score = _score(pair[1].get(name)) if name else None
+        if score is not None and (best is None or sign * score > sign * best):
+            best = score
+            adopt(parent, child)
+    return None
+
+
+def _score(value: Any) -> float | None:
+    """Return what a selector compares: numbers and texts that are numbers, but not NaN."""
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        return None
+    return score if score == score else None
+
+
 def update(parent: MLClientCtx, best_run: int, commit_children: bool, completed: bool) -> None:
     """Send the table of the children; best_run is the number of the best one, 0 for none."""
     if best_run < 0 or best_run > len(parent._children):

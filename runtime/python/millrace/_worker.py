@@ -194,6 +194,10 @@ class Worker:
                 repeat.begin(seed)
             self._running = call
             value = self._target(context)
+            if type(value).__name__ == "generator":
+                from millrace import _children
+
+                value = _children.drawn(context, value)
             self._running = 0
             packed = False
             if "mlrun" in sys.modules:
@@ -250,6 +254,10 @@ class Worker:
                 _mlrun.forward(context)
             except Exception as problem:
                 _complain("millrace: what the mlrun context held is not recorded: %s\n" % problem)
+        if context._children and not context._table_sent:
+            from millrace import _children
+
+            _children.send_table(context)
         if isinstance(error, KeyboardInterrupt) and self._interrupted:
             self._interrupted = False
             self._cancelled |= self._pipe.cancelled()
