@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 _FOLDER = __file__.rpartition("/")[0] + "/facade/"
 _FILES = (
-    "artifacts", "config", "datastore", "errors", "execution", "feature_store", "package", "projects", "run", "runtimes",
-    "secrets", "serving", "utils",
+    "artifacts", "config", "datastore", "errors", "execution", "feature_store", "package", "projects", "run",
+    "runtimes", "secrets", "serving", "utils",
 )  # fmt: skip
 # Modules of the package whose names are those of the module above them here.
 _ALIASES = (
     "artifacts.base", "artifacts.dataset", "artifacts.manager", "artifacts.model", "artifacts.plots", "datastore.base",
     "datastore.datastore", "feature_store.api", "feature_store.steps", "package.context_handler", "package.errors",
     "package.log_hint", "package.packager", "package.packagers", "package.packagers.default_packager", "package.utils",
-    "runtimes.nuclio", "serving.remote", "serving.routers", "serving.server", "serving.states", "serving.utils", "serving.v1_serving",
-    "serving.v2_serving", "utils.helpers", "utils.logger",
+    "runtimes.nuclio", "serving.remote", "serving.routers", "serving.server", "serving.states", "serving.utils",
+    "serving.v1_serving", "serving.v2_serving", "utils.helpers", "utils.logger",
 )  # fmt: skip
 
 
