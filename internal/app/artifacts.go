@@ -54,7 +54,7 @@ func (a *App) find(ctx context.Context, uri artifact.URI) (document.Object, erro
 }
 
 func findIn(ctx context.Context, from *store.Store, uri artifact.URI) (document.Object, error) {
-	filter := store.ArtifactFilter{Project: uri.Project, Name: store.NameFilter{Value: uri.Key}, Tag: uri.Tag, Tree: uri.Tree}
+	filter := store.ArtifactFilter{Project: uri.Project, Name: store.NameFilter{Value: uri.Key}, Tag: uri.Tag, Tree: uri.Tree, UID: uri.UID}
 	if uri.HasIter {
 		filter.Iter = &uri.Iter
 	}
@@ -125,7 +125,7 @@ func (a *artifacts) ask(ctx context.Context, uri artifact.URI, url, token string
 	if err != nil {
 		return nil, err
 	}
-	query := client.Artifact{Key: uri.Key, Tag: uri.Tag, Tree: uri.Tree, Iter: -1}
+	query := client.Artifact{Key: uri.Key, Tag: uri.Tag, Tree: uri.Tree, UID: uri.UID, Iter: -1}
 	if uri.HasIter {
 		query.Iter = uri.Iter
 	}

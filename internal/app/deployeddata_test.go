@@ -3,12 +3,14 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/millrace/millrace/internal/datastore/servertest"
 	"github.com/millrace/millrace/internal/realtime"
 	"github.com/millrace/millrace/internal/realtime/processor"
+	"github.com/millrace/millrace/internal/template"
 	"github.com/millrace/millrace/internal/worker"
 )
 
@@ -53,12 +56,89 @@ def handler(context, event):
 		ask := served(t, realtime.Revision{
 			Number: 1, Project: "default", Name: "reader", Mode: realtime.ModeHandler, Python: python, Runtime: runtime,
 			File: "function.py", Handler: "handler", Replicas: realtime.Replicas{Min: 1, Max: 1}, Env: []string{"PYTHONDONTWRITEBYTECODE=1"}, Secrets: c.secrets,
-		}, code)
+		}, code, nil)
 		for _, method := range []string{http.MethodPost, http.MethodGet} {
-			status, body := ask(method, "kept")
+			status, body := ask(method, "/", "kept")
 			if status != c.status || !strings.Contains(body, c.body) {
 				t.Errorf("%s with %d secrets: %d %q, want %d %q", method, len(c.secrets), status, body, c.status, c.body)
 			}
+		}
+	}
+}
+
+// TestDeployedDataFromForksAndThreads: a worker that was forked from a template of
+// what the code imports reads, in many threads at once, through the channel of its
+// own revision, and gets of the secrets what the revision names.
+func TestDeployedDataFromForksAndThreads(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3 on this machine")
+	}
+	s3 := startS3(t)
+	runtime, err := worker.Unpack(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(t.TempDir(), "templates")
+	pool, err := template.New(template.Options{Dir: folder})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := pool.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := pool.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	const code = `
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import mlrun
+from millrace import _channel
+
+def init_context(context):
+    mlrun.get_dataitem("s3://data/of-%s.txt" % os.environ["OWN"]).put(os.environ["OWN"])
+
+def read(number):
+    return mlrun.get_dataitem("s3://data/of-%s.txt" % os.environ["OWN"]).get().decode()
+
+def handler(context, event):
+    if event.path == "/die":
+        os._exit(1)
+    with ThreadPoolExecutor(16) as threads:
+        got = set(threads.map(read, range(64)))
+    forked = b"\0template\0" in open("/proc/%d/cmdline" % os.getppid(), "rb").read()
+    return {"forked": forked, "read": sorted(got), "own": _channel.secret("OWN"), "other": _channel.secret("ONLY_" + os.environ["NOT"])}
+`
+	for _, c := range []struct{ own, not string }{{"one", "TWO"}, {"two", "ONE"}} {
+		ask := served(t, realtime.Revision{
+			Number: 1, Project: "default", Name: c.own, Mode: realtime.ModeHandler, Python: python, Runtime: runtime,
+			File: "function.py", Handler: "handler", Replicas: realtime.Replicas{Min: 1, Max: 1},
+			Env: []string{"PYTHONDONTWRITEBYTECODE=1", "NOT=" + c.not},
+			Secrets: []string{
+				"S3_ENDPOINT_URL=" + s3.URL, "AWS_ACCESS_KEY_ID=" + servertest.S3Key, "AWS_SECRET_ACCESS_KEY=" + servertest.S3Secret,
+				"OWN=" + c.own, "ONLY_" + strings.ToUpper(c.own) + "=x",
+			},
+		}, code, func(o *processor.Options) {
+			o.Templates, o.Imports = template.Client{Dir: folder}, template.Imports{Dir: t.TempDir()}
+		})
+		want := fmt.Sprintf(`{"forked": true, "read": ["%s"], "own": "%s", "other": null}`, c.own, c.own)
+		for until := time.Now().Add(time.Minute); ; {
+			status, body := ask(http.MethodGet, "/", "")
+			if status == http.StatusOK && body == want {
+				break
+			}
+			if fresh := strings.Replace(want, "true", "false", 1); status != http.StatusOK || body != fresh || time.Now().After(until) {
+				t.Fatalf("%s: %d %q, want %q", c.own, status, body, want)
+			}
+			ask(http.MethodGet, "/die", "") // until the template is there that this worker has asked for
 		}
 	}
 }
@@ -85,7 +165,7 @@ func startS3(t *testing.T) *servertest.Server {
 
 // served is a processor with the data channels of this package that serves one
 // revision until the test ends; the function asks it.
-func served(t *testing.T, r realtime.Revision, code string) func(method, body string) (status int, answer string) {
+func served(t *testing.T, r realtime.Revision, code string, change func(*processor.Options)) func(method, path, body string) (status int, answer string) {
 	t.Helper()
 	path, err := os.MkdirTemp("", "mr") // short: paths of sockets are
 	if err != nil {
@@ -101,7 +181,11 @@ func served(t *testing.T, r realtime.Revision, code string) func(method, body st
 	found := &artifacts{dataDir: t.TempDir()}
 	ctx, stop := context.WithCancel(context.Background())
 	over := make(chan error, 1)
-	go func() { over <- processor.Run(ctx, dir, processor.Options{Logger: logger, Stores: found.stores}) }()
+	options := processor.Options{Logger: logger, Stores: found.stores}
+	if change != nil {
+		change(&options)
+	}
+	go func() { over <- processor.Run(ctx, dir, options) }()
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dir.DialHTTP(ctx) }}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -112,10 +196,10 @@ func served(t *testing.T, r realtime.Revision, code string) func(method, body st
 		found.close(logger)
 	})
 	client := &http.Client{Transport: transport, Timeout: time.Minute}
-	return func(method, body string) (int, string) {
+	return func(method, path, body string) (int, string) {
 		t.Helper()
 		for until := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-			request, err := http.NewRequestWithContext(ctx, method, "http://function/", strings.NewReader(body))
+			request, err := http.NewRequestWithContext(ctx, method, "http://function"+path, strings.NewReader(body))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -61,6 +61,8 @@ func TestURI(t *testing.T) {
 		"store://models/demo/n_m#0@u1":             {Prefix: "models", Project: "demo", Key: "n_m", HasIter: true, Tree: "u1"},
 		"store://artifacts/demo/k#12:v1@tree":      {Prefix: "artifacts", Project: "demo", Key: "k", Iter: 12, HasIter: true, Tag: "v1", Tree: "tree"},
 		"store://datasets/demo/raw":                {Prefix: "datasets", Project: "demo", Key: "raw"},
+		"store://models/demo/m:latest@5b1b^9cf4":   {Prefix: "models", Project: "demo", Key: "m", Tag: "latest", Tree: "5b1b", UID: "9cf4"},
+		"store://models/demo/m^9cf4":               {Prefix: "models", Project: "demo", Key: "m", UID: "9cf4"},
 		"store://artifacts/raw:latest":             {Prefix: "artifacts", Key: "raw", Tag: "latest"},
 		"store://artifacts/a/b/c.d-e_f@5b1b9cf4a1": {Prefix: "artifacts", Project: "a/b", Key: "c.d-e_f", Tree: "5b1b9cf4a1"},
 	} {
@@ -106,7 +108,7 @@ func TestMinimal(t *testing.T) {
 }
 
 func FuzzParseURI(f *testing.F) {
-	for _, text := range []string{"store://models/demo/n_m#0@u1", "store://a/b:c@d", "store://k"} {
+	for _, text := range []string{"store://models/demo/n_m#0@u1", "store://a/b:c@d", "store://a/b@d^e", "store://k"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

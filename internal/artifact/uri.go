@@ -11,7 +11,7 @@ import (
 
 // URI is the address of an artifact:
 //
-//	store://<artifacts|models|datasets>/<project>/<db key>[#<iter>][:<tag>][@<tree>]
+//	store://<artifacts|models|datasets>/<project>/<db key>[#<iter>][:<tag>][@<tree>][^<uid>]
 type URI struct {
 	Prefix  string // artifacts, models or datasets
 	Project string
@@ -20,6 +20,7 @@ type URI struct {
 	HasIter bool
 	Tag     string
 	Tree    string
+	UID     string // of one version; recent clients name it
 }
 
 const scheme = "store://"
@@ -61,13 +62,16 @@ func (u URI) String() string {
 	if u.Tree != "" {
 		b.WriteString("@" + u.Tree)
 	}
+	if u.UID != "" {
+		b.WriteString("^" + u.UID)
+	}
 	return b.String()
 }
 
-var uriPattern = lazyregexp.New(`^(?:(.+)/)?([^/#:@]+)(?:#(\d+))?(?::([^#@]*))?(?:@([^#:@]*))?$`)
+var uriPattern = lazyregexp.New(`^(?:(.+)/)?([^/#:@^]+)(?:#(\d+))?(?::([^#@^]*))?(?:@([^#:@^]*))?(?:\^([^#:@^]*))?$`)
 
 // ParseURI reads an artifact's address. The prefix may be missing (artifacts) and
-// so may the project (""); the suffixes stand in the order #iter, :tag, @tree.
+// so may the project (""); the suffixes stand in the order #iter, :tag, @tree, ^uid.
 // Errors carry fault.CodeInvalid.
 func ParseURI(s string) (URI, error) {
 	rest, ok := strings.CutPrefix(s, scheme)
@@ -83,9 +87,9 @@ func ParseURI(s string) (URI, error) {
 	}
 	m := uriPattern.FindStringSubmatch(rest)
 	if m == nil {
-		return URI{}, fault.Invalid("%q is not the address of an artifact; write store://<artifacts|models|datasets>/<project>/<key>[#<iter>][:<tag>][@<tree>]", clip(s))
+		return URI{}, fault.Invalid("%q is not the address of an artifact; write store://<artifacts|models|datasets>/<project>/<key>[#<iter>][:<tag>][@<tree>][^<uid>]", clip(s))
 	}
-	uri.Project, uri.Key, uri.Tag, uri.Tree = m[1], m[2], m[4], m[5]
+	uri.Project, uri.Key, uri.Tag, uri.Tree, uri.UID = m[1], m[2], m[4], m[5], m[6]
 	if m[3] != "" {
 		n, err := strconv.ParseInt(m[3], 10, 32)
 		if err != nil {

@@ -143,11 +143,11 @@ func (e *env) findArtifact(c *client.Client, text string) (document.Object, stri
 	if uri.Project == "" {
 		uri.Project, _ = e.project()
 	}
-	query := client.Artifact{Key: uri.Key, Tag: uri.Tag, Tree: uri.Tree, Iter: -1}
+	query := client.Artifact{Key: uri.Key, Tag: uri.Tag, Tree: uri.Tree, UID: uri.UID, Iter: -1}
 	if uri.HasIter {
 		query.Iter = uri.Iter
 	}
-	if query.Tag == "" && query.Tree == "" {
+	if query.Tag == "" && query.Tree == "" && query.UID == "" {
 		query.Tag = "latest"
 	}
 	doc, err := c.Artifact(e.soft, uri.Project, query)

@@ -1,6 +1,6 @@
-// Package datachannel gives the processes of a run or deployed function access to data that it cannot
-// reach by itself: objects in other stores, artifacts by their address, secrets by
-// their name. It is HTTP on a unix socket that only their user can open; see
+// Package datachannel gives the processes of a run or deployed function access to
+// data that it cannot reach by itself: objects in other stores, artifacts by their
+// address, secrets by their name. It is HTTP on a unix socket that only their user can open; see
 // docs/protocol.md for its routes.
 package datachannel
 
@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ const maxRequests = 32
 type Channel struct {
 	path    string
 	folder  string // made for the socket, "" when it stands in a given one
+	link    string // to folder, "" without one
 	stores  func() *datastore.Stores
 	server  http.Server
 	serving sync.WaitGroup
@@ -56,6 +58,9 @@ func Listen(folder string, stores func() *datastore.Stores, logger *slog.Logger)
 		var err error
 		if c.folder, err = os.MkdirTemp(temp, "millrace-"); err != nil {
 			return nil, fmt.Errorf("open data channel: %w", err)
+		}
+		if err := c.note(c.path); err != nil {
+			return nil, errors.Join(fmt.Errorf("open data channel: %w", err), c.removeFolder())
 		}
 		c.path = filepath.Join(c.folder, "data.sock")
 	}
@@ -78,6 +83,21 @@ func Listen(folder string, stores func() *datastore.Stores, logger *slog.Logger)
 		}
 	})
 	return c, nil
+}
+
+// note leaves a link to the folder made for the socket where the socket would be,
+// and removes the folder of an owner that was killed.
+func (c *Channel) note(link string) error {
+	if left, err := os.Readlink(link); err == nil && strings.HasPrefix(filepath.Base(left), "millrace-") {
+		if err := os.RemoveAll(left); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	c.link = link
+	return os.Symlink(c.folder, link)
 }
 
 // Path is that of the socket.
@@ -106,7 +126,14 @@ func (c *Channel) removeFolder() error {
 	if c.folder == "" {
 		return nil
 	}
-	return os.RemoveAll(c.folder)
+	err := os.RemoveAll(c.folder)
+	if c.link == "" {
+		return err
+	}
+	if gone := os.Remove(c.link); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	return err
 }
 
 // handler answers a request, or returns the error to answer with.
@@ -141,7 +168,7 @@ var statuses = map[fault.Code]int{
 	fault.CodePrecondition: 412, fault.CodeTooLarge: 413, fault.CodeNotSupported: 501, fault.CodeUnavailable: 503,
 }
 
-// fail answers with err. The run's own process asks, so internal errors are told too.
+// fail answers with err. The code's own process asks, so internal errors are told too.
 func fail(w http.ResponseWriter, err error) {
 	status, ok := statuses[fault.CodeOf(err)]
 	if !ok {

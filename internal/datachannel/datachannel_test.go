@@ -74,3 +74,43 @@ func TestChannel(t *testing.T) {
 		}
 	}
 }
+
+// TestChannelOfAKilledOwner: neither its socket nor the folder made for one is left
+// once the next owner has opened a channel in the same place.
+func TestChannelOfAKilledOwner(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, folder := range []string{filepath.Join(dir, "f"), filepath.Join(dir, strings.Repeat("long", 30))} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		stores := func() *datastore.Stores { return datastore.New(datastore.Options{Dir: dir}) }
+		killed, err := datachannel.Listen(folder, stores, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = killed.Close() }) // its socket is gone
+		next, err := datachannel.Listen(folder, stores, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Dir(next.Path()))
+		if err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("the socket's folder: %v, %v", info, err)
+		}
+		if _, err := os.Stat(killed.Path()); killed.Path() != next.Path() && err == nil {
+			t.Errorf("%s is left", killed.Path())
+		}
+		conn, err := net.Dial("unix", next.Path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		if err := next.Close(); err != nil {
+			t.Error(err)
+		}
+		if entries, err := os.ReadDir(folder); err != nil || len(entries) > 0 {
+			t.Errorf("left in the folder: %v, %v", entries, err)
+		}
+	}
+}

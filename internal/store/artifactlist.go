@@ -187,7 +187,7 @@ func (v view) artifactsByURI(ctx context.Context, project string, uris map[strin
 		if uri.Project == "" {
 			uri.Project = project
 		}
-		filter := ArtifactFilter{Project: uri.Project, Name: NameFilter{Value: uri.Key}, Tree: uri.Tree, Tag: uri.Tag}
+		filter := ArtifactFilter{Project: uri.Project, Name: NameFilter{Value: uri.Key}, Tree: uri.Tree, Tag: uri.Tag, UID: uri.UID}
 		if uri.HasIter {
 			filter.Iter = &uri.Iter
 		}

@@ -171,10 +171,13 @@ func (v view) artifactVersion(ctx context.Context, uri artifact.URI) (uid string
 	if uri.Tree != "" {
 		query, args = query+` AND a.tree = ?`, append(args, uri.Tree)
 	}
+	if uri.UID != "" {
+		query, args = query+` AND a.uid = ?`, append(args, uri.UID)
+	}
 	if uri.HasIter {
 		query, args = query+` AND a.iter = ?`, append(args, uri.Iter)
 	}
-	if uri.Tag != "" || uri.Tree == "" {
+	if uri.UID == "" && (uri.Tag != "" || uri.Tree == "") || uri.UID != "" && uri.Tag != "" && uri.Tag != latest {
 		tag := uri.Tag
 		if tag == "" {
 			tag = latest

@@ -35,7 +35,7 @@ class _Connection(HTTPConnection):
 
 
 def available() -> bool:
-    """Say whether a runner serves this process."""
+    """Say whether this process has a data channel."""
     return bool(os.environ.get("MILLRACE_DATA_SOCKET"))
 
 
@@ -161,8 +161,8 @@ def _request(
     subject = query.get("url") or query.get("uri") or query.get("key") or "the copy"
     if not path:
         raise ValueError(
-            "%s cannot be reached: this process has no data channel; what 'millrace run' executes has one, "
-            "a deployed function has none and reads files by their path" % subject
+            "%s cannot be reached: this process has no data channel; handlers in Python have one, in runs and in "
+            "deployed functions, programs of their own have none" % subject
         )
     connection = _Connection(path)
     target = route + ("?" + urlencode(query) if query else "")
@@ -170,11 +170,11 @@ def _request(
         try:
             connection.request(method, target, body, headers or {})
         except (BrokenPipeError, ConnectionResetError):
-            pass  # the runner has refused before it read everything, and has said why
+            pass  # it was refused before everything was read, and why is said
         response = connection.getresponse()
     except (OSError, HTTPException) as error:
         connection.close()
-        raise OSError("%s cannot be reached: the runner's data channel failed: %s" % (subject, error)) from None
+        raise OSError("%s cannot be reached: the data channel failed: %s" % (subject, error)) from None
     if response.status < 400 or response.status in accept:
         return response
     with response:
@@ -186,7 +186,7 @@ def _failure(response: HTTPResponse, subject: str) -> Exception:
         said = _json.loads(response.read().decode()).get("error")
     except Exception:
         said = None
-    text = str(said or "%s: the runner answered with status %d" % (subject, response.status))
+    text = str(said or "%s: the data channel answered with status %d" % (subject, response.status))
     if response.status in (404, 410):
         return FileNotFoundError(text)
     if response.status in (401, 403, 405):

@@ -29,6 +29,34 @@ def handler(context, event):
 VERSION = 1
 """
 
+TRAINER = """
+import pickle
+
+
+def train(context, factor=2):
+    context.log_model("scaler", body=pickle.dumps({"factor": factor}), model_file="scaler.pkl")
+    context.log_artifact("rows", body="1,2,3", local_path="rows.csv")
+"""
+
+# It does not know where the artifacts are, only what they are called.
+SCALER = """
+import os
+import pickle
+
+import mlrun
+
+
+def init_context(context):
+    path, context.user_data.spec, _ = mlrun.artifacts.get_model(os.environ["MODEL"], suffix=".pkl")
+    with open(path, "rb") as file:
+        context.user_data.model = pickle.load(file)
+
+
+def handler(context, event):
+    rows = mlrun.get_dataitem(os.environ["ROWS"]).get(encoding="utf-8").split(",")
+    return {"y": [context.user_data.model["factor"] * int(row) for row in rows], "run": context.user_data.spec.tree}
+"""
+
 TICKER = """
 ticks = 0
 
@@ -89,6 +117,16 @@ class Deploy(Flow):
             self.fail("it answers after it was deleted")
         with self.assertRaises(mlrun.errors.MLRunNotFoundError):
             self.db.get_function("scorer", self.project_name)
+
+    def test_model_of_a_run(self):
+        run = self.job("trainer", TRAINER, handler="train").run(params={"factor": 3})
+        fn = self.function("scaler", SCALER)
+        fn.set_env("MODEL", run.outputs["scaler"])
+        fn.set_env("ROWS", run.outputs["rows"])
+        self.assertTrue(run.outputs["scaler"].startswith("store://"), run.outputs)
+        self.undeploy("scaler")
+        fn.deploy()
+        self.assertEqual(fn.invoke("/", method="GET"), {"y": [3, 6, 9], "run": run.metadata.uid})
 
     def test_workers_and_cron(self):
         fn = self.function("ticker", TICKER)
