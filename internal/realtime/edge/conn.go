@@ -70,10 +70,14 @@ const lateHead = "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json
 // Close answers a late head.
 func (c *conn) Close() error {
 	if c.late.Load() && c.asking.Load() && !c.hijacked.Load() {
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		_, _ = io.WriteString(c.Conn, lateHead)
+		c.tooLate()
 	}
 	return c.Conn.Close()
+}
+
+func (c *conn) tooLate() {
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	_, _ = io.WriteString(c.Conn, lateHead)
 }
 
 // CloseWrite is used by the server before it closes, so that an answer is not cut

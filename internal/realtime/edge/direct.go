@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -40,7 +41,7 @@ const (
 )
 
 // direct serves one connection with plain HTTP/1.1 as long as requests are ordinary:
-// a head that came in one piece, nothing in it but what most requests have, and a body
+// a head that is not long, nothing in it but what most requests have, and a body
 // of a length that is told. With the first that is not, the connection is net/http's,
 // from that request on.
 //
@@ -140,8 +141,12 @@ func (d *direct) handOver() {
 func (d *direct) loop() (handOver bool) {
 	wait := d.g.limits.Slow // for the first byte; as with net/http
 	for {
-		size, ok := d.receive(wait)
-		if !ok {
+		if !d.receive(wait) {
+			return false
+		}
+		size, late := d.await()
+		if late {
+			(&conn{Conn: d.conn}).tooLate()
 			return false
 		}
 		if !d.server.edge.isDirect() || size == 0 || size > d.g.limits.Headers || !d.head.parse(string(d.buffer[d.start:d.start+size])) {
@@ -161,9 +166,8 @@ func (d *direct) loop() (handOver bool) {
 	}
 }
 
-// receive waits for a request and returns the size of its head, 0 if that has not come
-// in one piece. ok is false when the connection is over.
-func (d *direct) receive(wait time.Duration) (size int, ok bool) {
+// receive waits for a request to begin; false when the connection is over.
+func (d *direct) receive(wait time.Duration) bool {
 	if d.start == d.end {
 		d.start, d.end = 0, 0
 		if d.seen.IsZero() {
@@ -180,15 +184,52 @@ func (d *direct) receive(wait time.Duration) (size int, ok bool) {
 			}
 			// The deadline was not moved with each request: it may be too early.
 			if !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(d.seen.Add(wait)) || d.server.ending.Load() {
-				return 0, false
+				return false
 			}
 			d.armed = time.Time{}
 		}
 	}
 	if !d.state.CompareAndSwap(idle, active) && !d.state.CompareAndSwap(fresh, active) {
-		return 0, false // the server ends
+		return false // the server ends
 	}
-	return headSize(d.buffer[d.start:d.end]), true
+	return true
+}
+
+// await returns the size of the request's head once that is there; 0 if it is too long,
+// or not ordinary whatever may follow; late is true if it does not come in time.
+func (d *direct) await() (size int, late bool) {
+	begun := time.Time{}
+	for {
+		text := d.buffer[d.start:d.end]
+		size, over := headSize(text)
+		if size > 0 || over || !promising(text) {
+			return size, false
+		}
+		if d.start > 0 {
+			d.end = copy(d.buffer, text)
+			d.start = 0
+		}
+		if d.end == len(d.buffer) {
+			return 0, false
+		}
+		if begun.IsZero() {
+			begun = time.Now()
+			d.arm(begun.Add(d.g.limits.Slow))
+		}
+		n, err := d.conn.Read(d.buffer[d.end:])
+		d.end += n
+		if n == 0 {
+			return 0, errors.Is(err, os.ErrDeadlineExceeded) // of others net/http sees the same
+		}
+		d.armed = time.Time{} // it is too early for the next one
+	}
+}
+
+// promising reports whether the first line of a request, as far as it is there, may be
+// that of an ordinary one: net/http answers to others before it has the whole head.
+func promising(text []byte) bool {
+	line, _, whole := bytes.Cut(text, crlf)
+	return whole && bytes.HasSuffix(line, []byte(" HTTP/1.1")) || !whole && bytes.IndexByte(line, '\n') < 0
 }
 
 func (d *direct) arm(at time.Time) {
@@ -196,14 +237,24 @@ func (d *direct) arm(at time.Time) {
 	_ = d.conn.SetReadDeadline(at) // a connection that is gone has none
 }
 
-// headSize is where the first empty line ends, 0 without one.
-func headSize(data []byte) int {
-	for i := 3; i < len(data); i++ {
-		if data[i] == '\n' && data[i-1] == '\r' && data[i-2] == '\n' && data[i-3] == '\r' {
-			return i + 1
+// headSize is where the first empty line ends, 0 without one; over says that there is
+// one, but not all lines end as they should.
+func headSize(data []byte) (size int, over bool) {
+	for i := 1; i < len(data); i++ {
+		if data[i] != '\n' {
+			continue
+		}
+		if data[i-1] == '\n' {
+			return 0, true
+		}
+		if i >= 2 && data[i-1] == '\r' && data[i-2] == '\n' {
+			if i >= 3 && data[i-3] == '\r' {
+				return i + 1, true
+			}
+			return 0, true
 		}
 	}
-	return 0
+	return 0, false
 }
 
 // answer lets the request be handled; false if it was the connection's last.

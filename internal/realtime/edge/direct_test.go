@@ -150,7 +150,7 @@ func TestDirectAnswersAsNetHTTP(t *testing.T) {
 	requests = append(requests,
 		"HEAD /html HTTP/1.1\r\nHost: x\r\n\r\n", "GET /html HTTP/1.0\r\n\r\n", "GET /html HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
 		"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-		"GET /html HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "GET /html HTTP/1.1\r\n\r\n", "nonsense\r\n\r\n", "GET /html HTTP/1.1\nHost: x\n\n",
+		"GET /html HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "GET /html HTTP/1.1\r\n\r\n", "nonsense\r\n\r\n", "nonsense\r\nand more", "GET /html\r\n", "GET /html HTTP/1.1\nHost: x\n\n",
 		"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "GET /%2e%2e/a HTTP/1.1\r\nHost: x\r\n\r\n",
 		"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n"+long)
 	for _, text := range requests {

@@ -33,7 +33,7 @@ func FuzzHead(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		size := headSize([]byte(text))
+		size, _ := headSize([]byte(text))
 		if size == 0 {
 			return
 		}
