@@ -46,6 +46,8 @@ type event struct {
 	body        []byte
 	failed      bool
 	err         error
+	received    *buffer // that request.Body is in, if it is in one
+	replied     *buffer // that body is in
 	stream      chan []byte
 	broken      bool
 
@@ -87,7 +89,11 @@ func (e *event) Reply(r *worker.Reply, err error) {
 	}
 	e.status, e.contentType, e.headers, e.failed = r.Status, r.ContentType, r.Headers, r.Failed
 	e.logs, e.took = r.Logs, r.Took
-	e.body = append(e.body[:0], r.Body...)
+	if e.replied = takeBuffer(len(r.Body)); e.replied != nil {
+		e.body = e.replied.bytes[:copy(e.replied.bytes, r.Body)]
+	} else {
+		e.body = append(e.body[:0], r.Body...)
+	}
 	if r.More && !e.shadow {
 		e.stream = make(chan []byte, streamBuffer)
 	} else if !r.More {

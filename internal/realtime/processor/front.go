@@ -101,12 +101,13 @@ func spanOf(span *trace.Span, s *serving, r *http.Request) *trace.Span {
 
 // receive makes the event of a request; nil if it has refused it.
 func receive(w http.ResponseWriter, r *http.Request) *event {
-	body, err := readBody(r)
+	body, buffer, err := readBody(r)
 	if err != nil {
 		edge.Unread(w, r, err)
 		return nil
 	}
 	e := newEvent()
+	e.received = buffer
 	e.request.Timestamp = e.arrived
 	request(&e.request, r, body)
 	if err := unwrap(&e.request, r.Header); err != nil {
@@ -126,6 +127,7 @@ func submit(e *event, main *serving, shadows []*serving) error {
 	}
 	for _, s := range shadows {
 		copyTo(s, e)
+		e.received = nil // the copy has the same body
 	}
 	return nil
 }
@@ -147,6 +149,9 @@ func (f *front) finish(w http.ResponseWriter, r *http.Request, e *event, main *s
 	}
 	main.http.stats.Answered(e.status)
 	answer(w, r, e, f.slow())
+	if e.stream == nil {
+		e.release()
+	}
 	span.End(e.status, "")
 }
 

@@ -12,22 +12,29 @@ import (
 	"github.com/millrace/millrace/internal/worker"
 )
 
-// readBody reads the body of a request, which the edge bounds in size and time.
-func readBody(r *http.Request) ([]byte, error) {
+// readBody reads the body of a request, which the edge bounds in size and time. It may
+// be in a buffer.
+func readBody(r *http.Request) ([]byte, *buffer, error) {
 	if r.ContentLength == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if r.ContentLength > 0 && r.ContentLength <= 1<<20 {
-		body := make([]byte, r.ContentLength)
+		b := takeBuffer(int(r.ContentLength))
+		var body []byte
+		if b != nil {
+			body = b.bytes[:r.ContentLength]
+		} else {
+			body = make([]byte, r.ContentLength)
+		}
 		_, err := io.ReadFull(r.Body, body)
-		return body, err
+		return body, b, err
 	}
 	var all bytes.Buffer // grows with what comes, not with what is promised
 	_, err := all.ReadFrom(r.Body)
 	if err == nil && r.ContentLength > 0 && int64(all.Len()) < r.ContentLength {
 		err = io.ErrUnexpectedEOF
 	}
-	return all.Bytes(), err
+	return all.Bytes(), nil, err
 }
 
 // request makes the event of an HTTP request.
