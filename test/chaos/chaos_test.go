@@ -47,6 +47,7 @@ type world struct {
 	data    string
 	notes   string
 	address string
+	temp    string // for temporary files of the server and what it starts, "" for the usual place
 
 	mu     sync.Mutex
 	server *exec.Cmd
@@ -171,6 +172,9 @@ func (w *world) start() {
 	}
 	cmd := exec.Command(w.binary, "server", "--listen", listen, "--data-dir", w.data)
 	cmd.Stderr = os.Stderr
+	if w.temp != "" {
+		cmd.Env = append(os.Environ(), "TMPDIR="+w.temp)
+	}
 	_ = os.Remove(filepath.Join(w.data, "server.json"))
 	if err := cmd.Start(); err != nil {
 		w.t.Error(err)

@@ -1,8 +1,6 @@
 """Functions of kind nuclio:mlrun: runs that the SDK sends to a deployed function, many at once."""
 
 import itertools
-import os
-import time
 
 import mlrun
 from flow import Flow
@@ -64,7 +62,11 @@ class Jobs(Flow):
             "jobs", project=cls.project_name, filename=str(path), kind="nuclio:mlrun", image="mlrun/mlrun"
         )
         cls.fn.with_http(workers=4)
-        cls.fn.deploy()
+        try:
+            cls.fn.deploy()
+        except Exception:
+            cls.tearDownClass()
+            raise
 
     @classmethod
     def tearDownClass(cls):
