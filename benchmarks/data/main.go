@@ -1,6 +1,7 @@
 // Command data measures `millrace artifact put` and `get` of a large file beside cp
 // on the same disk: the best of several turns, all of them in each turn, the processor
-// time of that and the peak memory. put returns when the content is on the disk, so
+// time of that and the peak memory; without a server, with one on the same data
+// directory, and sent through it as from another machine. put returns when the content is on the disk, so
 // it stands beside a cp that does, too; get does not wait for the disk, as cp does not.
 // The rows of one core are what nobody can be faster than who does that with the
 // file in one thread: reading it, copying it, taking a sum of it.
@@ -9,6 +10,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // content is named by it
@@ -20,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -67,6 +70,14 @@ func measure(size int64, n int, parent string) error {
 	}
 	data, got := filepath.Join(dir, "data"), filepath.Join(dir, "got")
 	scratch := filepath.Join(dir, "copy")
+	server, url, err := serve(binary, filepath.Join(dir, "served"))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		_ = server.Wait()
+	}()
 	cp := &command{name: "cp", argv: []string{"cp", "--reflink=never", file, scratch}}
 	durable := &command{name: "cp and fsync", argv: []string{"sh", "-c", `cp --reflink=never "$0" "$1" && sync "$1"`, file, scratch}}
 	commands := []*command{
@@ -77,9 +88,13 @@ func measure(size int64, n int, parent string) error {
 		cp, durable,
 		{name: "artifact put", argv: []string{binary, "artifact", "put", file, "--key", "big", "--data-dir", data}},
 		{name: "artifact get", argv: []string{binary, "artifact", "get", "big", got, "--data-dir", data}},
+		{name: "put, server beside", argv: []string{binary, "artifact", "put", file, "--key", "big", "--data-dir", filepath.Join(dir, "served")}},
+		{name: "get, server beside", argv: []string{binary, "artifact", "get", "big", got, "--data-dir", filepath.Join(dir, "served")}},
+		{name: "put over HTTP", argv: []string{binary, "artifact", "put", file, "--key", "big", "--server", url}},
+		{name: "get over HTTP", argv: []string{binary, "artifact", "get", "big", got, "--server", url}},
 	}
 	for turn := range n {
-		if err := os.RemoveAll(filepath.Join(data, "artifacts")); err != nil {
+		if err := errors.Join(os.RemoveAll(filepath.Join(data, "artifacts")), os.RemoveAll(filepath.Join(dir, "served", "artifacts"))); err != nil {
 			return err
 		}
 		for _, c := range commands {
@@ -103,6 +118,25 @@ func measure(size int64, n int, parent string) error {
 		fmt.Println()
 	}
 	return nil
+}
+
+// serve starts a server and returns when it answers.
+func serve(binary, data string) (*exec.Cmd, string, error) {
+	cmd := exec.Command(binary, "server", "--listen", "127.0.0.1:0", "--data-dir", data)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, "", err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n') // ends when it listens
+	_, rest, found := strings.Cut(line, "http://")
+	if err != nil || !found {
+		_ = cmd.Process.Kill()
+		return nil, "", errors.Join(fmt.Errorf("the server said %q", line), err, cmd.Wait())
+	}
+	return cmd, "http://" + strings.Fields(rest)[0], nil
 }
 
 // prepare gives every command the same machine: nothing of another is left to be

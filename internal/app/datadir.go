@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/millrace/millrace/internal/filelock"
 )
@@ -57,6 +58,17 @@ func Running(dir string) string {
 		return ""
 	}
 	return announced(dir).URL
+}
+
+// owns tells whether the folder is this user's, so that what is written there is as
+// its server would have written it.
+func owns(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == os.Geteuid()
 }
 
 // announced is what the server that ran last on the data directory wrote.

@@ -45,7 +45,7 @@ func (s *system) Connect(ctx context.Context, options cli.ConnectOptions) (*cli.
 		if err != nil {
 			return nil, err
 		}
-		return &cli.Connection{Client: connected, Server: url}, nil
+		return &cli.Connection{Client: connected, Server: url, Owner: owns(options.DataDir)}, nil
 	}
 	a, err := s.open(ctx, options)
 	if err != nil {

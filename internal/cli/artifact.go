@@ -181,8 +181,8 @@ func (e *env) similarKeys(c *client.Client, project, key string) []string {
 
 var sha1Pattern = lazyregexp.New(`^[0-9a-f]{40}$`)
 
-// sourceOf says where the content of an artifact is. Files are read directly when
-// the API is in this process, and through the server otherwise.
+// sourceOf says where the content of an artifact is. Files that are at hand are read
+// directly, others through the server.
 func (e *env) sourceOf(connection *Connection, stores *datastore.Stores, doc document.Object, project string) (source, error) {
 	target, key := document.String(doc, "spec", "target_path"), artifact.Key(doc)
 	if target == "" {
@@ -203,7 +203,7 @@ func (e *env) sourceOf(connection *Connection, stores *datastore.Stores, doc doc
 	if hash := document.String(doc, "spec", "hash"); sha1Pattern.MatchString(hash) {
 		from.want.SHA1 = hash
 	}
-	if datastore.Scheme(target) == "file" && !connection.InProcess {
+	if datastore.Scheme(target) == "file" && !e.atHand(connection, target) {
 		from.file = func(url string) datastore.Opener {
 			return func(ctx context.Context, r datastore.Range) (io.ReadCloser, datastore.Info, error) {
 				return connection.Client.OpenContent(ctx, project, url, r)
@@ -414,14 +414,39 @@ func (s *sender) send(o artifactPutOptions) (datastore.Written, error) {
 		written, err := s.stores().Put(s.soft, target, file, options)
 		return written, errors.Join(err, file.Close())
 	}
-	if !s.connection.InProcess {
-		return s.upload()
-	}
-	folder, err := s.connection.Client.ArtifactPath(s.soft, s.project)
+	folder, ok, err := s.folder()
 	if err != nil {
 		return datastore.Written{}, err
 	}
+	if !ok {
+		return s.upload()
+	}
 	return s.stores().PutByContent(s.soft, folder, s.suffix, s.open, options)
+}
+
+// folder is where content is put by default; false when the server has to do it.
+func (s *sender) folder() (string, bool, error) {
+	if !s.connection.InProcess && !s.connection.Owner {
+		return "", false, nil
+	}
+	folder, err := s.connection.Client.ArtifactPath(s.soft, s.project)
+	return folder, err == nil && s.atHand(s.connection, folder), err
+}
+
+// atHand tells whether this process may use what the API calls a file or folder: all
+// of them when the API is in this process, and what is below the artifacts of the data
+// directory when the server there is the user's own. A server in a container, which
+// sees the directory elsewhere, names other paths.
+func (e *env) atHand(connection *Connection, target string) bool {
+	if connection.InProcess {
+		return true
+	}
+	dir, err := e.dataDir()
+	if err != nil || !connection.Owner {
+		return false
+	}
+	below, err := filepath.Rel(filepath.Join(dir, "artifacts"), strings.TrimPrefix(target, "file://"))
+	return err == nil && filepath.IsLocal(below)
 }
 
 // chosen is where --artifact-path puts the content.

@@ -131,16 +131,16 @@ func (s *sender) sendFolder(o artifactPutOptions) (datastore.Written, error) {
 	}
 	list, sum := fileList(files)
 	out := datastore.Written{Size: total(files), SHA1: sum}
-	if !s.connection.InProcess && o.path == "" {
-		out.URL, err = s.uploadFolder(files, list, sum)
-		return out, err
-	}
 	base, keep := "", false
 	if o.path != "" {
 		base, err = s.chosen(o)
 	} else {
-		base, err = s.connection.Client.ArtifactPath(s.soft, s.project)
-		base, keep = base+"/"+sum, true
+		base, keep, err = s.folder()
+		if err == nil && !keep {
+			out.URL, err = s.uploadFolder(files, list, sum)
+			return out, err
+		}
+		base += "/" + sum
 	}
 	if err != nil {
 		return out, err

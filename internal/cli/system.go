@@ -62,6 +62,7 @@ type Connection struct {
 	Client    *client.Client
 	Server    string       // base URL; "" when the API is in this process
 	InProcess bool         // nothing goes on after Close
+	Owner     bool         // the server's data directory is that of the command, and this user's
 	Close     func() error // nil means nothing to close
 }
 
