@@ -124,7 +124,8 @@ func (u usage) all() time.Duration { return u.server + u.children + u.client }
 
 func (b *bench) http(payload int) error {
 	all := []*contender{
-		{name: "Go server alone", start: b.alone},
+		{name: "net/http alone, handler in Go", start: b.alone},
+		{name: "millrace's HTTP server alone, same handler", start: b.edge},
 		{name: "millrace, Python handler", start: func() (*server, error) { return b.ours(b.workers) }},
 	}
 	python, ok := pyenv.Find("3.11", "3.12", "3.13", "3.10")
@@ -150,7 +151,7 @@ func (b *bench) http(payload int) error {
 	base := all[0].best.rate()
 	for _, c := range all {
 		o := c.best
-		fmt.Printf("  %-40s %9.0f /s  × %.3f   p50 %6.2f ms  p99 %6.2f ms  CPU a request %6.1f µs: server %.1f, its children %.1f, client %.1f",
+		fmt.Printf("  %-42s %9.0f /s  × %.3f   p50 %6.2f ms  p99 %6.2f ms  CPU a request %6.1f µs: server %.1f, its children %.1f, client %.1f",
 			c.name, o.rate(), o.rate()/base, ms(o.at(.5)), ms(o.at(.99)), us(c.cpu.all()), us(c.cpu.server), us(c.cpu.children), us(c.cpu.client))
 		if len(o.failures) > 0 {
 			fmt.Printf("  failures: %v", o.failures)

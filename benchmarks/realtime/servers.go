@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/realtime/edge"
 	"github.com/millrace/millrace/internal/realtime/processor"
 	"github.com/millrace/millrace/internal/worker"
 )
@@ -181,7 +182,16 @@ func (b *bench) ours(workers int) (*server, error) {
 	return nil, errors.New("the processor is not ready within 30 s")
 }
 
-// alone starts the same Go server with a handler in Go.
+// edge starts the server of functions' addresses with a handler in Go.
+func (b *bench) edge() (*server, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return command(address, nil, b.self, "-serve", "edge:"+address)
+}
+
+// alone starts the standard library's server with a handler in Go.
 func (b *bench) alone() (*server, error) {
 	address, err := freeAddress()
 	if err != nil {
@@ -229,20 +239,25 @@ func serve(what, profile string) error {
 		return processor.Run(ctx, realtime.Dir{Path: where}, processor.Options{Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	case "echo":
 		debug.SetGCPercent(400) // as the processor does when it is busy
-		server := &http.Server{Addr: where, ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			body := make([]byte, max(r.ContentLength, 0))
-			if _, err := io.ReadFull(r.Body, body); err != nil {
-				w.WriteHeader(http.StatusBadRequest)
-				return
-			}
-			w.Header()["Content-Type"] = []string{"text/plain"}
-			w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
-			_, _ = w.Write(body)
-		})}
+		server := &http.Server{Addr: where, ReadHeaderTimeout: 10 * time.Second, Handler: echo{}}
 		context.AfterFunc(ctx, func() { server.Close() })
 		if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
+		return nil
+	}
+	if kind == "edge" {
+		debug.SetGCPercent(400)
+		listener, err := net.Listen("tcp", where)
+		if err != nil {
+			return err
+		}
+		server, err := edge.Serve(listener, edge.New(edge.Config{}, echo{}), nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		<-ctx.Done()
+		server.Shutdown(ctx)
 		return nil
 	}
 	return fmt.Errorf("nothing is served by the name %q", what)
@@ -273,4 +288,20 @@ func (b *bench) start(ctx context.Context) (*worker.Worker, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// echo answers with the body of the request.
+type echo struct{}
+
+func (echo) Direct() bool { return true }
+
+func (echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body := make([]byte, max(r.ContentLength, 0))
+	if _, err := io.ReadFull(r.Body, body); err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	w.Header()["Content-Type"] = []string{"text/plain"}
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	_, _ = w.Write(body)
 }
