@@ -152,7 +152,7 @@ func (w *Worker) begin(requests []*Request, sinks []Sink, soon bool) error {
 	}
 	w.lastCall = first + uint32(len(requests)) - 1
 	// One of them has been written, and readLoop uncorks after its answer.
-	soon = soon && len(w.events) > 0
+	held := soon && len(w.events) > 0
 	for i, sink := range sinks {
 		w.events[first+uint32(i)] = sink
 	}
@@ -165,14 +165,14 @@ func (w *Worker) begin(requests []*Request, sinks []Sink, soon bool) error {
 		}
 		w.unwritten = appendEvent(w.unwritten, first+uint32(i), flags, r)
 	}
-	if !soon || len(w.unwritten) > maxGathered {
-		w.flushSoon(alone)
+	if !held || len(w.unwritten) > maxGathered {
+		w.flushSoon(alone && !soon)
 	}
 	w.writing.Unlock()
 	return nil
 }
 
-// flushSoon writes; when the worker has more to do, after the goroutines that can
+// flushSoon writes; when the worker has more to do, or is quick, after the goroutines that can
 // run have had their turn, so that events which arrive together leave together. The
 // caller holds w.writing, which is let go meanwhile.
 func (w *Worker) flushSoon(alone bool) {
