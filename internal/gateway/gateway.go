@@ -12,16 +12,19 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/internal/deployment"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/realtime/edge"
 )
 
 // Prefix begins the paths of functions on the server's own address.
@@ -64,6 +67,10 @@ func New(options Options) *Gateway {
 	}
 	g.proxy = &httputil.ReverseProxy{
 		Transport: g.transport, FlushInterval: -1, Rewrite: g.rewrite, ErrorHandler: g.failed,
+		ModifyResponse: func(response *http.Response) error {
+			response.Request.Context().Value(targetKey{}).(*target).failed = response.StatusCode >= 400
+			return nil
+		},
 		ErrorLog: slog.NewLogLogger(options.Logger.Handler(), slog.LevelDebug),
 	}
 	return g
@@ -77,6 +84,7 @@ type target struct {
 	key    deployment.Key
 	path   string // escaped, of the function
 	prefix string // that was cut off
+	failed bool   // it is answered with an error
 }
 
 type targetKey struct{}
@@ -106,8 +114,42 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) Forward(w http.ResponseWriter, r *http.Request, key deployment.Key, path, prefix string) {
 	// Else the server reads the whole body before it lets the first byte of an answer out.
 	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 is so anyway
-	ctx := context.WithValue(r.Context(), targetKey{}, &target{key: key, path: path, prefix: prefix})
-	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+	to := &target{key: key, path: path, prefix: prefix}
+	r = r.WithContext(context.WithValue(r.Context(), targetKey{}, to))
+	if r.ContentLength == 0 {
+		g.proxy.ServeHTTP(w, r)
+		return
+	}
+	sent := &upload{ReadCloser: r.Body}
+	r.Body = sent
+	g.proxy.ServeHTTP(w, r)
+	if to.failed && !sent.over.Load() { // before it had sent everything, which it may do before it reads
+		edge.Discard(w, r, sent.ReadCloser)
+	}
+}
+
+// upload is a request's body, which stays open when the proxy has closed it.
+type upload struct {
+	io.ReadCloser
+	over   atomic.Bool // nothing more comes
+	closed atomic.Bool
+}
+
+func (u *upload) Read(into []byte) (int, error) {
+	if u.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := u.ReadCloser.Read(into)
+	if err != nil {
+		u.over.Store(true)
+	}
+	return n, err
+}
+
+// Close leaves the body to the server.
+func (u *upload) Close() error {
+	u.closed.Store(true)
+	return nil
 }
 
 func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
@@ -179,6 +221,7 @@ func (g *Gateway) dial(ctx context.Context, _, address string) (net.Conn, error)
 // failed answers for a function that did not.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	to := r.Context().Value(targetKey{}).(*target)
+	to.failed = true
 	var domain *fault.Error
 	var large *http.MaxBytesError
 	switch {

@@ -353,3 +353,36 @@ func TestFronts(t *testing.T) {
 		t.Error("a deleted gateway still listens")
 	}
 }
+
+// A function that refuses a body before it has read it, as all do that are too large,
+// is understood by a client that sends all of it first.
+func TestRefusedBodySentFirst(t *testing.T) {
+	t.Parallel()
+	f, _, server := setup(t, "", nil)
+	f.serve(t, "small", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Content-Length", "9")
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		fmt.Fprint(w, "too large")
+	})
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	const size = 24 << 20
+	for _, path := range []string{"small", "missing"} {
+		if _, err := fmt.Fprintf(c, "POST /fn/default/%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, size, strings.Repeat("x", size)); err != nil {
+			t.Fatalf("%s: sending: %v", path, err)
+		}
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if want := map[string]int{"small": 413, "missing": 404}[path]; err != nil || response.StatusCode != want {
+			t.Errorf("%s: %s %q, %v", path, response.Status, body, err)
+		}
+	}
+}

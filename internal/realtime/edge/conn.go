@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -18,6 +19,13 @@ type conn struct {
 	asking   atomic.Bool // something came since the last answer
 	late     atomic.Bool // and then nothing for too long
 	hijacked atomic.Bool
+	refused  atomic.Bool // its last request was answered before all of it had come
+}
+
+type connKey struct{}
+
+func withConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
 }
 
 func (c *conn) Read(into []byte) (int, error) {
@@ -69,7 +77,7 @@ const lateHead = "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json
 
 // Close answers a late head.
 func (c *conn) Close() error {
-	if c.late.Load() && c.asking.Load() && !c.hijacked.Load() {
+	if c.late.Load() && c.asking.Load() && !c.hijacked.Load() && !c.refused.Load() {
 		c.tooLate()
 	}
 	return c.Conn.Close()

@@ -73,8 +73,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.ContentLength > rules.limits.Body {
-		w.Header().Set("Connection", "close") // the rest is not waited for
-		Problem(w, http.StatusRequestEntityTooLarge, tooLarge(rules.limits.Body))
+		refuseLarge(w, rules.limits.Body)
+		Discard(w, r, r.Body)
 		return
 	}
 	if all, ok := r.Body.(*body); ok && all.here() {
@@ -85,16 +85,16 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = body
 	e.next.ServeHTTP(w, r)
 	body.leave()
+	if body.large.Load() {
+		Discard(w, r, body.body)
+	}
 }
 
 // Problem answers with a status and one sentence.
 func Problem(w http.ResponseWriter, status int, text string) {
 	body, _ := json.Marshal(realtime.Problem{Error: text}) // strings
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n'))
-}
-
-func tooLarge(limit int64) string {
-	return "the body is larger than " + strconv.FormatInt(limit, 10) + " bytes"
 }

@@ -259,6 +259,37 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
+// A client that sends all of its body before it reads gets the answer, not a reset.
+func TestLargeBodySentFirst(t *testing.T) {
+	t.Parallel()
+	const size = 24 << 20
+	_, _, address := serve(t, edge.Config{Limits: realtime.Limits{Body: 1000}}, echo)
+	for name, method := range map[string]string{"direct": "POST", "net/http": "REPORT"} {
+		for kind, head := range map[string]string{
+			"length":  fmt.Sprintf("Content-Length: %d\r\n\r\n", size),
+			"chunked": fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", size),
+		} {
+			c, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			_, err = io.WriteString(c, method+" / HTTP/1.1\r\nHost: x\r\n"+head+strings.Repeat("x", size))
+			if err == nil && kind == "chunked" {
+				_, err = io.WriteString(c, "\r\n0\r\n\r\n")
+			}
+			if err != nil {
+				t.Errorf("%s, %s: sending: %v", name, kind, err)
+			}
+			got, err := io.ReadAll(c)
+			if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 413 ") || !strings.HasSuffix(string(got), `{"error":"the body is larger than 1000 bytes"}`+"\n") {
+				t.Errorf("%s, %s: %q, %v", name, kind, got, err)
+			}
+			c.Close()
+		}
+	}
+}
+
 // raw sends text and returns all that comes back until the server closes.
 func raw(t *testing.T, address, text string) string {
 	t.Helper()

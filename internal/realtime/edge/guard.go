@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +19,7 @@ type guard struct {
 	left    int64
 	err     error       // of the last read
 	over    atomic.Bool // nothing more is read: a proxy's reader may outlive the handler
+	large   atomic.Bool // it is longer than the limit
 }
 
 type deadliner interface{ SetReadDeadline(time.Time) error }
@@ -46,6 +48,7 @@ func (g *guard) Read(into []byte) (int, error) {
 	g.left -= int64(n)
 	if g.left < 0 {
 		n, err = n-1, &http.MaxBytesError{Limit: g.rules.limits.Body}
+		g.large.Store(true)
 	}
 	if err != nil {
 		g.err = err
@@ -77,14 +80,52 @@ func (g *guard) leave() {
 // Unread answers a request whose body could not be read with err.
 func Unread(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		refuseLarge(w, large.Limit)
+		return
+	}
 	w.Header().Set("Connection", "close")
 	switch {
-	case errors.As(err, &large):
-		Problem(w, http.StatusRequestEntityTooLarge, tooLarge(large.Limit))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		Problem(w, http.StatusRequestTimeout, "the body did not arrive in time")
 	case r.Context().Err() != nil: // nobody is there
 	default:
 		Problem(w, http.StatusBadRequest, "the body is not whole")
+	}
+}
+
+// refuseLarge answers a request whose body is longer than the limit. The body should be
+// given to Discard then.
+func refuseLarge(w http.ResponseWriter, limit int64) {
+	_ = http.NewResponseController(w).EnableFullDuplex() // the answer goes out before the body is read
+	w.Header().Set("Connection", "close")
+	Problem(w, http.StatusRequestEntityTooLarge, "the body is larger than "+strconv.FormatInt(limit, 10)+" bytes")
+}
+
+// How long a client may go on sending a body that nobody wants, and pause meanwhile.
+const (
+	discardFor   = 30 * time.Second
+	discardPause = 2 * time.Second
+)
+
+// Discard sends the answer of a request and then reads what is left of its body. Many
+// clients send all of it before they read; if the connection were closed meanwhile, it
+// would be reset, and the answer lost.
+func Discard(w http.ResponseWriter, r *http.Request, body io.Reader) {
+	control := http.NewResponseController(w)
+	if control.Flush() != nil || r.ProtoMajor != 1 || r.Header.Get("Expect") != "" { // such clients send nothing unasked
+		return
+	}
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+		c.refused.Store(true)
+	}
+	buffer := make([]byte, 32<<10)
+	for now, end := time.Now(), time.Now().Add(discardFor); now.Before(end); now = time.Now() {
+		if control.SetReadDeadline(now.Add(min(discardPause, end.Sub(now)))) != nil {
+			return
+		}
+		if _, err := body.Read(buffer); err != nil {
+			return
+		}
 	}
 }

@@ -101,6 +101,7 @@ func (s *Server) begin(limits realtime.Limits) *generation {
 		IdleTimeout:       limits.Idle,
 		MaxHeaderBytes:    max(limits.Headers-slack, 1),
 		Protocols:         protocols,
+		ConnContext:       withConn,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 		ConnState: func(c net.Conn, state http.ConnState) {
 			switch state {

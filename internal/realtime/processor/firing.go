@@ -44,7 +44,12 @@ func (s *serving) send(ctx context.Context, p *pool) {
 			e.request.ContentType, e.request.JSON = value, isJSON(value) && c.Body != ""
 		}
 	}
+	span, traceparent := s.tracer.Fire(p.trigger.Name)
+	if span != nil {
+		e.request.Headers = append(e.request.Headers, [2]string{"Traceparent", traceparent})
+	}
 	if err := p.submit(e); err != nil {
+		span.End(0, err.Error())
 		s.logger.Warn("the time of a cron trigger passed without its event", "trigger", p.trigger.Name, "error", err)
 		return
 	}
@@ -52,11 +57,20 @@ func (s *serving) send(ctx context.Context, p *pool) {
 	case <-e.settled:
 	case <-ctx.Done():
 		e.abandon()
+		span.End(0, "the revision ended before the event was answered")
 		return
 	}
 	if e.stream != nil {
 		for range e.stream { //nolint:revive // nobody wants it
 		}
+	}
+	switch {
+	case e.err != nil:
+		span.End(e.status, e.err.Error())
+	case e.failed:
+		span.End(e.status, "the handler failed")
+	default:
+		span.End(e.status, "")
 	}
 	if e.err != nil || e.failed {
 		s.logger.Warn("the event of a cron trigger failed", "trigger", p.trigger.Name, "error", e.err, "status", e.status)

@@ -4,6 +4,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,5 +45,56 @@ func TestTracing(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Errorf("%s: no span came", name)
 		}
+	}
+}
+
+// Each event of a cron trigger begins a trace that its handler may continue; a failure
+// is one in its span.
+func TestTracingOfCron(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{"/": `"status":{}`, "/fail": `"status":{"code":2,"message":"the handler failed"}`} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			got := make(chan string, 256)
+			collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				raw, _ := io.ReadAll(r.Body)
+				got <- string(raw)
+			}))
+			t.Cleanup(collector.Close)
+			file := filepath.Join(t.TempDir(), "seen")
+			deploy(t, `
+def handler(context, event):
+    open(`+strconv.Quote(file)+`, "a").write(event.headers["Traceparent"] + "\n")
+    if event.path == "/fail":
+        raise ValueError("asked to fail")
+`, func(r *realtime.Revision) {
+				r.Env = append(r.Env, "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL)
+				r.Triggers = []realtime.Trigger{{Name: "tick", Kind: realtime.TriggerCron, Cron: &realtime.Cron{Interval: 100 * time.Millisecond, Path: path}}}
+			})
+			for deadline := time.After(time.Minute); ; {
+				var spans string
+				select {
+				case spans = <-got:
+				case <-deadline:
+					t.Fatal("the first event has no span")
+				}
+				raw, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				first, _, _ := strings.Cut(string(raw), "\n")
+				parts := strings.Split(first, "-")
+				if len(parts) != 4 {
+					t.Fatalf("the handler saw %q", first)
+				}
+				if !strings.Contains(spans, `"traceId":"`+parts[1]+`","spanId":"`+parts[2]+`","name":"tick tested","kind":1,`) {
+					continue // those of later ones
+				}
+				if !strings.Contains(spans, `{"key":"faas.trigger","value":{"stringValue":"timer"}}`) || !strings.Contains(spans, want) {
+					t.Errorf("%s lacks %s", spans, want)
+				}
+				return
+			}
+		})
 	}
 }

@@ -210,8 +210,9 @@ type (
 )
 
 const (
-	kindServer = 2
-	codeError  = 2
+	kindInternal = 1
+	kindServer   = 2
+	codeError    = 2
 )
 
 func text(key, value string) keyValue {
@@ -238,10 +239,14 @@ func (t *Tracer) document(batch []*Span) document {
 			Start: strconv.FormatInt(s.began.UnixNano(), 10), End: strconv.FormatInt(s.ended.UnixNano(), 10),
 			Attributes: []keyValue{text("http.request.method", s.method), text("url.path", s.path)},
 		}
+		if s.trigger != "" {
+			one.Name, one.Kind = s.trigger+" "+service, kindInternal
+			one.Attributes = []keyValue{text("faas.trigger", "timer"), text("millrace.trigger", s.trigger)}
+		}
 		if s.parent != [8]byte{} {
 			one.Parent = hex.EncodeToString(s.parent[:])
 		}
-		if s.status != 0 {
+		if s.status != 0 && s.trigger == "" {
 			one.Attributes = append(one.Attributes, integer("http.response.status_code", s.status))
 		}
 		if s.status >= 500 || s.failure != "" {

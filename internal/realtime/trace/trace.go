@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Span is one request's. A nil Span, of a request that is not recorded, does
+// Span is one request's, or one event's. A nil Span, of what is not recorded, does
 // nothing.
 type Span struct {
 	tracer     *Tracer
@@ -25,6 +25,7 @@ type Span struct {
 	ended      time.Time
 	method     string
 	path       string
+	trigger    string // whose time brought the event; "" for a request
 	status     int
 	failure    string
 }
@@ -48,6 +49,21 @@ func (t *Tracer) Start(r *http.Request) *Span {
 	random(s.id[:])
 	r.Header["Traceparent"] = []string{s.context()}
 	return s
+}
+
+// Fire begins the span of an event that comes from the time of a trigger, and a trace
+// with it. It returns the context for whoever handles it; both are empty for events
+// that are not recorded.
+func (t *Tracer) Fire(trigger string) (s *Span, traceparent string) {
+	if t == nil {
+		return nil, ""
+	}
+	s = &Span{tracer: t, began: time.Now(), trigger: trigger}
+	if random(s.trace[:]); !t.samples(s.trace) {
+		return nil, ""
+	}
+	random(s.id[:])
+	return s, s.context()
 }
 
 func random(into []byte) { _, _ = rand.Read(into) } // it never fails
