@@ -1,5 +1,6 @@
 // Command tune judges the strategies tpe and random beside Optuna's TPE sampler at
-// its defaults: the same functions, the same budget, seeds 0 to 29. It prints a
+// its defaults: the same functions, the same budget, seeds 0 to 29; with -parallel
+// several iterations are out at once, Optuna then with its constant liar. It prints a
 // table of the regret (how far the best value found is from the function's least:
 // median and quartiles over the seeds) and draws it over the budget.
 //
@@ -28,9 +29,10 @@ func main() {
 	python := flag.String("python", "", "an interpreter that has optuna; without one it is left out")
 	budget := flag.Int("budget", 100, "iterations of a search")
 	seeds := flag.Int("seeds", 30, "searches for each function")
+	parallel := flag.Int("parallel", 1, "iterations that are out at once; they end in the order in which they began")
 	plot := flag.String("plot", "", "SVG file to write")
 	flag.Parse()
-	if err := run(*python, *budget, *seeds, *plot); err != nil {
+	if err := run(*python, *budget, *seeds, *parallel, *plot); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -39,7 +41,7 @@ func main() {
 // curves is, for each seed, the regret after each iteration.
 type curves [][]float64
 
-func run(python string, budget, seeds int, plot string) error {
+func run(python string, budget, seeds, parallel int, plot string) error {
 	methods := []string{"random", "tpe"}
 	var rival *rival
 	if python != "" {
@@ -61,7 +63,7 @@ func run(python string, budget, seeds int, plot string) error {
 		for _, m := range methods {
 			var c curves
 			for seed := range seeds {
-				search, err := values(rival, m, p, budget, seed)
+				search, err := values(rival, m, p, budget, seed, parallel)
 				if err != nil {
 					return err
 				}
@@ -93,7 +95,7 @@ func (c curves) quantile(at int, q float64) float64 {
 }
 
 // values makes one search and returns its regret after each iteration.
-func values(r *rival, method string, p problem, budget, seed int) ([]float64, error) {
+func values(r *rival, method string, p problem, budget, seed, parallel int) ([]float64, error) {
 	regret, best := make([]float64, 0, budget), math.Inf(1)
 	try := func(point document.Object) float64 {
 		f := p.value(point)
@@ -102,7 +104,7 @@ func values(r *rival, method string, p problem, budget, seed int) ([]float64, er
 		return f
 	}
 	if method == "Optuna" {
-		err := r.search(p, budget, seed, try)
+		err := r.search(p, budget, seed, parallel, try)
 		return regret, err
 	}
 	space, err := tune.ParseValues([]byte(p.space), p.name)
@@ -111,17 +113,24 @@ func values(r *rival, method string, p problem, budget, seed int) ([]float64, er
 	}
 	own := uint64(seed)
 	s, err := tune.New(tune.Options{
-		Strategy: tune.Strategy(method), Selector: tune.Selector{Result: "f", Minimise: true}, MaxIterations: budget, Seed: &own,
+		Strategy: tune.Strategy(method), Selector: tune.Selector{Result: "f", Minimise: true}, MaxIterations: budget, Seed: &own, ParallelRuns: parallel,
 	}, space, 0, nil)
 	if err != nil {
 		return nil, err
 	}
+	var out []tune.Outcome
 	for {
 		trial, ok := s.Next()
-		if !ok {
+		if ok {
+			out = append(out, tune.Outcome{Iter: trial.Iter, State: "completed", Results: document.Object{"f": try(trial.Point.Object())}})
+		}
+		if !ok && len(out) == 0 {
 			return regret, nil
 		}
-		s.Tell(tune.Outcome{Iter: trial.Iter, State: "completed", Results: document.Object{"f": try(trial.Point.Object())}})
+		if !ok || len(out) == parallel {
+			s.Tell(out[0])
+			out = out[1:]
+		}
 	}
 }
 
@@ -152,8 +161,8 @@ func (r *rival) close() {
 	_ = r.cmd.Wait()
 }
 
-func (r *rival) search(p problem, budget, seed int, try func(document.Object) float64) error {
-	fmt.Fprintf(r.in, `{"space":%s,"budget":%d,"seed":%d}`+"\n", p.space, budget, seed)
+func (r *rival) search(p problem, budget, seed, parallel int, try func(document.Object) float64) error {
+	fmt.Fprintf(r.in, `{"space":%s,"budget":%d,"seed":%d,"parallel":%d}`+"\n", p.space, budget, seed, parallel)
 	for range budget {
 		line, err := r.out.ReadBytes('\n')
 		if err != nil {

@@ -1,5 +1,5 @@
 """Minimises what main.go asks for with Optuna's TPE sampler at its defaults:
-reads {"space", "budget", "seed"} lines, writes points, reads values."""
+reads {"space", "budget", "seed", "parallel"} lines, writes points, reads values."""
 
 import json
 import sys
@@ -21,9 +21,15 @@ def suggest(trial, name, domain):
 
 for line in sys.stdin:
     task = json.loads(line)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=task["seed"]))
+    several = task["parallel"] > 1
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=task["seed"], constant_liar=several))
+    out = []
     for _ in range(task["budget"]):
         trial = study.ask()
+        out.append(trial)
         point = {name: suggest(trial, name, domain) for name, domain in task["space"].items()}
         print(json.dumps(point), flush=True)
-        study.tell(trial, float(sys.stdin.readline()))
+        value = float(sys.stdin.readline())
+        out[-1] = (trial, value)
+        if len(out) == task["parallel"]:
+            study.tell(*out.pop(0))

@@ -49,7 +49,9 @@ func newGenerator(o Options, v *Values, seed uint64) (generator, error) {
 // passive is a generator that learns nothing.
 type passive struct{}
 
-func (passive) observe(int, Point, float64) {}
+func (passive) learns(int) bool      { return false }
+func (passive) given(int, Point)     {}
+func (passive) observe(int, float64) {}
 
 func (*grid) limit(int)       {}
 func (*list) limit(int)       {}
@@ -80,7 +82,7 @@ func newGrid(v *Values) (*grid, error) {
 
 func (g *grid) total() int { return g.size }
 
-func (g *grid) at(i int) Point {
+func (g *grid) at(i, _ int) Point {
 	p := Point{Names: g.names, Values: make([]any, len(g.lists))}
 	for k, list := range g.lists {
 		p.Values[k] = list[i%len(list)]
@@ -113,7 +115,7 @@ func newList(v *Values) (*list, error) {
 
 func (l *list) total() int { return len(l.lists[0]) }
 
-func (l *list) at(i int) Point {
+func (l *list) at(i, _ int) Point {
 	p := Point{Names: l.names, Values: make([]any, len(l.lists))}
 	for k, values := range l.lists {
 		p.Values[k] = values[i]
@@ -132,7 +134,7 @@ type random struct {
 
 func (r *random) total() int { return r.count }
 
-func (r *random) at(i int) Point {
+func (r *random) at(i, _ int) Point {
 	rng := rand.New(rand.NewPCG(r.seed, uint64(i)))
 	p := Point{Names: r.values.Names, Values: make([]any, len(r.values.Names))}
 	for k, name := range p.Names {

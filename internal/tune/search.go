@@ -3,6 +3,7 @@ package tune
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -105,7 +106,8 @@ func New(o Options, v *Values, seed uint64, known []string) (*Search, error) {
 func (s *Search) Total() int { return s.next - 1 + len(s.queued) + s.points.total() - s.position }
 
 // Next returns the next iteration; false when there is none, for which Stopped
-// says why. After a restart those come first that were out then.
+// says why: "" that an iteration that is out has to end before. After a restart
+// those come first that were out then.
 func (s *Search) Next() (Trial, bool) {
 	var t Trial
 	switch {
@@ -119,7 +121,11 @@ func (s *Search) Next() (Trial, bool) {
 		t.Point = s.queued[0]
 		s.queued = s.queued[1:]
 	case s.position < s.points.total():
-		t.Point = s.points.at(s.position)
+		known := s.known()
+		if s.points.learns(s.position) && s.awaits(known) {
+			return t, false
+		}
+		t.Point = s.points.at(s.position, known)
 		s.position++
 	default:
 		s.stopped = Exhausted
@@ -128,7 +134,36 @@ func (s *Search) Next() (Trial, bool) {
 	t.Iter = s.next
 	s.next++
 	s.pending[t.Iter] = t.Point
+	s.points.given(t.Iter, t.Point)
 	return t, true
+}
+
+// known is the last iteration whose outcome the strategy may use for the next point.
+// With a seed that depends on numbers alone, not on which iterations were quicker:
+// the point is made from the outcomes of all but the last iterations, twice as many as
+// are executed at once, so that one that takes its time does not stop the others.
+func (s *Search) known() int {
+	parallel := s.options.ParallelRuns
+	switch {
+	case s.options.Seed == nil:
+		return s.next
+	case parallel <= 1:
+		return s.next - 1
+	}
+	return s.next - 2*parallel
+}
+
+// awaits reports whether an iteration up to known is out.
+func (s *Search) awaits(known int) bool {
+	if s.options.Seed == nil {
+		return false
+	}
+	for iter := range s.pending {
+		if iter <= known {
+			return true
+		}
+	}
+	return false
 }
 
 // Queue puts a point before those of the strategy.
@@ -146,13 +181,13 @@ func (s *Search) Queue(values document.Object) error {
 // Tell takes the end of an iteration into account. An iteration that is not out
 // changes nothing.
 func (s *Search) Tell(o Outcome) {
-	point, ok := s.pending[o.Iter]
+	_, ok := s.pending[o.Iter]
 	if !ok {
 		return
 	}
 	delete(s.pending, o.Iter)
 	s.resume = slices.DeleteFunc(s.resume, func(t Trial) bool { return t.Iter == o.Iter })
-	s.take(o, point)
+	s.take(o)
 	switch {
 	case o.State == "error":
 		if s.failed > cmp.Or(s.options.MaxErrors, DefaultMaxErrors) {
@@ -170,19 +205,19 @@ func (s *Search) Tell(o Outcome) {
 }
 
 // take counts an outcome, and lets selector and strategy see it.
-func (s *Search) take(o Outcome, point Point) {
+func (s *Search) take(o Outcome) {
 	s.ended++
-	if o.State == "error" {
+	loss := math.NaN()
+	switch o.State {
+	case "error":
 		s.failed++
-		return
+	case "completed":
+		s.best.consider(s.options.Selector, o.Iter, o.Results)
+		if value, ok := s.options.Selector.Value(o.Results); ok {
+			loss = s.options.Selector.Loss(value)
+		}
 	}
-	if o.State != "completed" {
-		return
-	}
-	s.best.consider(s.options.Selector, o.Iter, o.Results)
-	if value, ok := s.options.Selector.Value(o.Results); ok {
-		s.points.observe(o.Iter, point, s.options.Selector.Loss(value))
-	}
+	s.points.observe(o.Iter, loss)
 }
 
 // Best returns the best iteration so far.
@@ -255,6 +290,9 @@ func (s *Search) Change(change Steering) {
 			s.stop, s.options.StopCondition = stop, *change.StopCondition
 		}
 	}
+	if change.Parallel > 0 {
+		s.options.ParallelRuns = change.Parallel
+	}
 	if change.MaxErrors > 0 {
 		s.options.MaxErrors = change.MaxErrors
 		if s.failed > change.MaxErrors && (s.stopped == "" || s.stopped == Exhausted) {
@@ -287,6 +325,7 @@ func (s *Search) Restore(st State, ended []Outcome, params func(iter int) docume
 	for _, iter := range slices.Sorted(maps.Keys(st.Pending)) {
 		s.pending[iter] = PointOf(document.Object(st.Pending[iter]), s.names)
 		s.resume = append(s.resume, Trial{Iter: iter, Point: s.pending[iter]})
+		s.points.given(iter, s.pending[iter])
 	}
 	for _, values := range st.Queued {
 		s.queued = append(s.queued, PointOf(document.Object(values), s.names))
@@ -302,7 +341,8 @@ func (s *Search) Restore(st State, ended []Outcome, params func(iter int) docume
 			s.Tell(o)
 			continue
 		}
-		s.take(o, PointOf(params(o.Iter), s.names))
+		s.points.given(o.Iter, PointOf(params(o.Iter), s.names))
+		s.take(o)
 	}
 	// That the strategy has no further point is found out again: those that were out
 	// then come before.

@@ -19,6 +19,10 @@ import (
 // number of observations, as J. Bergstra, D. Yamins, D. D. Cox, "Making a Science
 // of Model Search", ICML 2013, describe.
 //
+// A point that is not known the outcome of counts among the rest, so that those that are tried
+// at once differ: the constant liar of D. Ginsbourger, R. Le Riche, L. Carraro,
+// "Kriging Is Well-Suited to Parallelize Optimization", 2010.
+//
 // A list of different numbers is searched as an ordered scale; any other list as
 // categories.
 type tpe struct {
@@ -30,11 +34,12 @@ type tpe struct {
 	sorted  bool
 }
 
-// observation is a completed iteration: where its values lie on the scales.
+// observation is an iteration: where its values lie on the scales, and how it ended.
 type observation struct {
-	iter int
-	at   []float64
-	loss float64
+	iter  int
+	at    []float64
+	loss  float64 // NaN for none
+	ended bool
 }
 
 const (
@@ -113,10 +118,13 @@ func (t *tpe) total() int { return t.count }
 
 func (t *tpe) limit(n int) { t.count = n }
 
-// observe takes a point into account unless it lies outside of the values, as a
+// learns implements generator: the first points are drawn at random.
+func (t *tpe) learns(i int) bool { return i >= tpeStartup }
+
+// given takes a point into account unless it lies outside of the values, as a
 // point may that somebody asked to be tried.
-func (t *tpe) observe(iter int, p Point, loss float64) {
-	o := observation{iter: iter, loss: loss, at: make([]float64, len(t.names))}
+func (t *tpe) given(iter int, p Point) {
+	o := observation{iter: iter, at: make([]float64, len(t.names))}
 	for k, name := range t.names {
 		i := slices.Index(p.Names, name)
 		if i < 0 {
@@ -131,27 +139,43 @@ func (t *tpe) observe(iter int, p Point, loss float64) {
 	t.history, t.sorted = append(t.history, o), false
 }
 
-func (t *tpe) at(i int) Point {
+// observe implements generator. Iterations end soon after they begin: theirs are
+// among the last.
+func (t *tpe) observe(iter int, loss float64) {
+	for i := len(t.history) - 1; i >= 0; i-- {
+		if o := &t.history[i]; o.iter == iter {
+			o.loss, o.ended = loss, true
+			return
+		}
+	}
+}
+
+func (t *tpe) at(i, known int) Point {
 	rng := rand.New(rand.NewPCG(t.seed, uint64(i)))
 	p := Point{Names: t.names, Values: make([]any, len(t.names))}
-	if len(t.history) < tpeStartup {
+	if !t.sorted {
+		slices.SortFunc(t.history, func(a, b observation) int { return cmp.Compare(a.iter, b.iter) })
+		t.sorted = true
+	}
+	var ranked, out []int
+	for i, o := range t.history {
+		switch {
+		case !o.ended || o.iter > known:
+			out = append(out, i)
+		case !math.IsNaN(o.loss):
+			ranked = append(ranked, i)
+		}
+	}
+	n := len(ranked)
+	if !t.learns(i) || n < tpeStartup {
 		for k, s := range t.scales {
 			p.Values[k] = s.value(s.random(rng))
 		}
 		return p
 	}
-	if !t.sorted {
-		slices.SortFunc(t.history, func(a, b observation) int { return cmp.Compare(a.iter, b.iter) })
-		t.sorted = true
-	}
-	n := len(t.history)
 	good := min(int(math.Ceil(0.1*float64(n))), 25)
-	ranked := make([]int, n)
-	for i := range ranked {
-		ranked[i] = i
-	}
 	slices.SortStableFunc(ranked, func(a, b int) int { return cmp.Compare(t.history[a].loss, t.history[b].loss) })
-	below, above := ranked[:good], ranked[good:]
+	below, above := ranked[:good], append(ranked[good:], out...)
 	slices.Sort(below)
 	slices.Sort(above)
 	l, g := t.estimate(below), t.estimate(above)

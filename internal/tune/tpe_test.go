@@ -179,3 +179,79 @@ func TestMedianRule(t *testing.T) {
 		t.Error("NaN goes on")
 	}
 }
+
+// TestSeededTPEIsTheSameInParallel has iterations end in any order, some of them
+// badly, and kills the task in the middle: the points stay those of another order.
+func TestSeededTPEIsTheSameInParallel(t *testing.T) {
+	const parallel = 4
+	seed := uint64(3)
+	options := Options{Strategy: TPE, Selector: Selector{"f", true}, MaxIterations: 60, MaxErrors: 60, ParallelRuns: parallel, Seed: &seed}
+	var want []string
+	orders := map[string]bool{}
+	for order := range uint64(20) {
+		rng := rand.New(rand.NewPCG(order, 0))
+		s := search(t, options, mixed)
+		var out []Trial
+		var ended []Outcome
+		points, sequence := make([]string, 60), ""
+		done := map[int]document.Object{}
+		for killed := false; ; {
+			for len(out) < parallel {
+				trial, ok := s.Next()
+				if !ok {
+					break
+				}
+				out = append(out, trial)
+			}
+			if len(out) == 0 {
+				break
+			}
+			if len(ended) == 30 && !killed && order%2 == 1 {
+				killed, out = true, nil
+				state := s.State()
+				s = search(t, options, mixed)
+				rng.Shuffle(len(ended), func(i, k int) { ended[i], ended[k] = ended[k], ended[i] })
+				if err := s.Restore(state, ended, func(iter int) document.Object { return done[iter] }); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			i := rng.IntN(len(out))
+			trial := out[i]
+			out = slices.Delete(out, i, i+1)
+			p := trial.Point.Object()
+			points[trial.Iter-1], done[trial.Iter] = string(document.Encode(p)), p
+			sequence += string(rune(trial.Iter))
+			o := Outcome{Iter: trial.Iter, State: "completed", Results: document.Object{"f": sum(p)}}
+			if trial.Iter%7 == 0 {
+				o.State, o.Results = "error", nil
+			}
+			ended = append(ended, o)
+			s.Tell(o)
+		}
+		if s.Stopped() != Exhausted || len(ended) != 60 {
+			t.Fatalf("order %d: %d iterations, stopped by %q", order, len(ended), s.Stopped())
+		}
+		orders[sequence] = true
+		if want == nil {
+			want = points
+		}
+		for i := range points {
+			if points[i] != want[i] {
+				t.Fatalf("order %d: iteration %d is %s, in another order %s", order, i+1, points[i], want[i])
+			}
+		}
+	}
+	if len(orders) != 20 {
+		t.Errorf("there were %d orders", len(orders))
+	}
+}
+
+// TestTPEWithoutASeedWaitsForNothing gives points while the first one is out.
+func TestTPEWithoutASeedWaitsForNothing(t *testing.T) {
+	s := search(t, Options{Strategy: TPE, Selector: Selector{"f", true}, MaxIterations: 60, ParallelRuns: 2}, mixed)
+	s.Next()
+	if rows := all(t, s, func(p document.Object) document.Object { return document.Object{"f": sum(p)} }); len(rows) != 59 {
+		t.Errorf("%d iterations beside the first", len(rows))
+	}
+}

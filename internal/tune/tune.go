@@ -103,17 +103,23 @@ func PointOf(object document.Object, order []string) Point {
 	return p
 }
 
-// generator makes the points of a strategy. at must be safe to call again with
-// the same number, and depends on nothing but it and what was observed.
+// generator makes the points of a strategy. at must be safe to call again with the
+// same numbers, and depends on nothing but them, the points that were given and
+// what was observed of the iterations up to known.
 type generator interface {
 	// total is how many points there are.
 	total() int
 	// at returns the point with a number from 0 to total-1.
-	at(i int) Point
+	at(i, known int) Point
+	// learns reports whether the point with a number depends on outcomes.
+	learns(i int) bool
 	// limit changes how many points there are, where that is not decided by the values.
 	limit(n int)
-	// observe tells the metric of a completed iteration; lower is better.
-	observe(iter int, p Point, loss float64)
+	// given tells of an iteration that begins.
+	given(iter int, p Point)
+	// observe tells the metric of an iteration that ended; lower is better, NaN is
+	// that of one that has none.
+	observe(iter int, loss float64)
 }
 
 // maxPoints bounds a task: iteration numbers have to be exact in every client.

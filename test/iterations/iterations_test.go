@@ -132,12 +132,18 @@ def work(context, x):
 func TestSeededTasksGiveTheSame(t *testing.T) {
 	t.Parallel()
 	s := harness.StartServer(t)
-	for _, strategy := range []string{"random", "tpe"} {
+	for _, c := range []struct {
+		strategy string
+		parallel int
+	}{{"random", 1}, {"tpe", 1}, {"tpe", 3}} {
+		strategy := c.strategy
 		var before map[int]any
 		for _, isolation := range []string{"warm", "fork", "warm"} {
 			o := finish(t, s, task{
 				code: seeded, hyper: object{"x": object{"low": 0.0, "high": 1.0}},
-				options: object{"strategy": strategy, "seed": 11, "max_iterations": 30, "selector": "min.value", "isolation": isolation},
+				options: object{
+					"strategy": strategy, "seed": 11, "max_iterations": 30, "selector": "min.value", "isolation": isolation, "parallel_runs": c.parallel,
+				},
 			})
 			if o.state != "completed" || o.states() != "completed:30" || o.best() == 0 {
 				t.Fatalf("%s, %s: %s %s, %s", strategy, isolation, o.state, o.err(), o.states())
