@@ -43,7 +43,7 @@ func artifactDelete(c *call) error {
 	if strategy == metadataOnly {
 		_, err = c.s.opts.Store.ArtifactDelete(c.ctx(), filter)
 	} else {
-		_, err = c.s.opts.Store.ArtifactDeleteData(c.ctx(), filter, c.release(strategy, secrets))
+		_, err = c.s.opts.Store.ArtifactDeleteData(c.ctx(), filter, strategy == dataForce, c.release(secrets))
 	}
 	if err != nil && !fault.Is(err, fault.CodeNotFound) {
 		return err
@@ -52,32 +52,26 @@ func artifactDelete(c *call) error {
 }
 
 // release deletes the content of an artifact whose record is being deleted.
-func (c *call) release(strategy string, secrets map[string]string) func(document.Object, bool) error {
-	return func(doc document.Object, shared bool) error {
-		err := c.removeContent(doc, shared, secrets)
-		if err != nil && strategy == dataOptional {
-			c.s.log.InfoContext(c.ctx(), "content of a deleted artifact stays", "project", c.path("project"), "key", artifact.Key(doc), "reason", err)
+func (c *call) release(secrets map[string]string) func(store.Removal) error {
+	return func(removal store.Removal) error {
+		err := c.removeContent(removal, secrets)
+		if err != nil && !removal.Force && c.ctx().Err() == nil {
+			c.s.log.InfoContext(c.ctx(), "content of a deleted artifact stays", "project", c.path("project"), "key", artifact.Key(removal.Doc), "reason", err)
 			return nil
 		}
 		return err
 	}
 }
 
-func (c *call) removeContent(doc document.Object, shared bool, secrets map[string]string) error {
-	target, kind := document.String(doc, "spec", "target_path"), document.String(doc, "kind")
-	name := document.String(doc, "metadata", "project") + "/" + artifact.Key(doc)
-	several := kind == artifact.KindModel || kind == artifact.KindDir || strings.HasSuffix(target, "/")
-	switch {
-	case target == "":
-		return nil // the content was in the record, or nowhere
-	case several:
-		return fault.NotSupported("the content of artifact %s is more than one file, which is not deleted with a record; use deletion_strategy=%s and delete the files yourself", clip(name), metadataOnly)
-	case shared:
-		return nil // it goes with the last of them
-	case c.s.opts.Content == nil:
+func (c *call) removeContent(removal store.Removal, secrets map[string]string) error {
+	if what := artifact.ContentOf(removal.Doc); len(what.Files) == 0 && what.Folder == "" {
+		return nil // it was in the record, or nowhere
+	}
+	if c.s.opts.Content == nil {
 		return fault.NotSupported("this server deletes records of artifacts, not their files; use deletion_strategy=%s", metadataOnly)
 	}
-	if err := c.s.opts.Content.Remove(c.ctx(), c.path("project"), target, secrets); err != nil {
+	if err := c.s.opts.Content.Remove(c.ctx(), c.path("project"), removal, secrets); err != nil {
+		name := document.String(removal.Doc, "metadata", "project") + "/" + artifact.Key(removal.Doc)
 		return fmt.Errorf("delete the content of artifact %s: %w", clip(name), err)
 	}
 	return nil

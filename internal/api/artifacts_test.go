@@ -2,15 +2,19 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/millrace/millrace/internal/api"
+	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/store"
 )
 
 const artifacts = "/api/v2/projects/demo/artifacts"
@@ -141,14 +145,22 @@ func TestTags(t *testing.T) {
 // Content is asked for.
 type files struct {
 	api.Content
-	dir string
+	dir   string
+	store *store.Store
 }
 
-func (f files) Remove(_ context.Context, _, target string, _ map[string]string) error {
-	if filepath.Dir(target) != f.dir {
-		return fault.NotSupported("%s is elsewhere", target)
-	}
-	return os.Remove(target)
+func (f files) Remove(ctx context.Context, _ string, removal store.Removal, _ map[string]string) error {
+	return f.store.RemovalStep(ctx, removal, artifact.ContentOf(removal.Doc).Files, func(targets []string) error {
+		for _, target := range targets {
+			if filepath.Dir(target) != f.dir {
+				return fault.NotSupported("%s is elsewhere", target)
+			}
+			if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (f files) Size(target string) (int64, error) {
@@ -162,7 +174,7 @@ func (f files) Size(target string) (int64, error) {
 func TestContentGoesWithItsLastRecord(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := start(t, func(o *api.Options) { o.Content = files{dir: dir} })
+	s := start(t, func(o *api.Options) { o.Content = files{dir: dir, store: o.Store.(*store.Store)} })
 	shared := filepath.Join(dir, "abc.csv")
 	if err := os.WriteFile(shared, []byte("a,b\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -193,8 +205,9 @@ func TestContentGoesWithItsLastRecord(t *testing.T) {
 	remove("two", "data-force", 204)
 	there(true)
 	put("two", "t3", "dataset", shared)
-	remove("net2", "data-force", 501)
-	remove("net2", "data-optional", 204)
+	remove("net2", "data-force", 204)
+	there(true)
+	s.do("GET", artifacts+"/net2?tag=latest", nil).is(404)
 	remove("two", "data-force", 204)
 	there(false)
 	put("far", "t6", "", "/etc/hostname")

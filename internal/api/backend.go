@@ -78,8 +78,8 @@ type Artifacts interface {
 	// ArtifactDelete deletes what matches the filter and returns how many.
 	ArtifactDelete(ctx context.Context, filter store.ArtifactFilter) (int, error)
 	// ArtifactDeleteData deletes what matches, record by record; release deletes the
-	// content of one unless another record shares it, and its error keeps the record.
-	ArtifactDeleteData(ctx context.Context, filter store.ArtifactFilter, release func(doc document.Object, shared bool) error) (int, error)
+	// content of one, and its error keeps the record.
+	ArtifactDeleteData(ctx context.Context, filter store.ArtifactFilter, force bool, release func(store.Removal) error) (int, error)
 	// ArtifactsOfRun lists what a run produced, one element for each tag.
 	ArtifactsOfRun(ctx context.Context, key run.Key) ([]document.Object, error)
 }
@@ -191,11 +191,11 @@ type Content interface {
 	Folder(project string) string
 	// Inbox receives uploads.
 	Inbox() *datastore.Inbox
-	// Remove deletes the file at a target path below the folder that this server keeps
-	// artifacts in, or the object in a remote store, with secrets if there are any, else
-	// with the credentials of the project or the server; one that is not there is no
-	// error. Everything else is refused with fault.CodeNotSupported.
-	Remove(ctx context.Context, project, target string, secrets map[string]string) error
+	// Remove deletes what of the removal no other record names: files below the folder that
+	// this server keeps artifacts in, objects in remote stores, with secrets if there are any,
+	// else with the credentials of the project or the server. What is not there is no error;
+	// everything else is refused with fault.CodeNotSupported. It may be called again.
+	Remove(ctx context.Context, project string, removal store.Removal, secrets map[string]string) error
 	// Size is the size in bytes of the file at such a target path.
 	Size(target string) (int64, error)
 }

@@ -247,6 +247,7 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	choresCtx, endChores := context.WithCancel(ctx)
 	defer endChores()
 	chores.Go(func() { a.prune(choresCtx) })
+	chores.Go(func() { a.finishRemovals(choresCtx) })
 	server := &http.Server{
 		Handler: a.deployed.handler(a.api()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 1 << 20,
 		ErrorLog:    slog.NewLogLogger(a.options.Logger.Handler(), slog.LevelDebug),

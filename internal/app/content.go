@@ -1,9 +1,7 @@
 package app
 
 import (
-	"context"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,22 +36,6 @@ func (c *content) Stores(project string, secrets bool) *datastore.Stores {
 		options.Lookup, options.Permit = c.credentials(project)
 	}
 	return datastore.New(options)
-}
-
-// Remove implements api.Content.
-func (c *content) Remove(ctx context.Context, project, target string, secrets map[string]string) error {
-	scheme, _, _ := strings.Cut(target, "://")
-	if !slices.Contains(handedOut, scheme) {
-		return c.artifactFiles.Remove(target)
-	}
-	options := datastore.Options{Schemes: handedOut, Confined: true, Dir: "/"}
-	if len(secrets) > 0 {
-		options.Lookup = func(name string) string { return secrets[name] }
-		options.Permit = func(scheme string) error { return ofTheMachine(project, scheme, secrets) }
-	} else {
-		options.Lookup, options.Permit = c.credentials(project)
-	}
-	return datastore.New(options).Delete(ctx, target, false)
 }
 
 // Folder implements api.Content.

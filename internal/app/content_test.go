@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/millrace/millrace/internal/datastore"
-	"github.com/millrace/millrace/internal/datastore/servertest"
 	"github.com/millrace/millrace/internal/fault"
 )
 
@@ -113,46 +112,5 @@ func TestTheSecretsOfAProjectOpenNothingOfTheMachine(t *testing.T) {
 		if got := lookup(name); got != "" {
 			t.Errorf("a project with credentials of its own sees %s=%q", name, got)
 		}
-	}
-}
-
-// TestContentOfObjectStoresIsDeleted: with the secrets of a request, with those of the
-// project, and not with wrong ones.
-func TestContentOfObjectStoresIsDeleted(t *testing.T) {
-	t.Parallel()
-	s3, a := startS3(t), opened(t)
-	if _, err := a.store.ProjectPut(t.Context(), "own", map[string]any{"metadata": map[string]any{"name": "own"}}); err != nil {
-		t.Fatal(err)
-	}
-	right := map[string]string{"S3_ENDPOINT_URL": s3.URL, "AWS_ACCESS_KEY_ID": servertest.S3Key, "AWS_SECRET_ACCESS_KEY": servertest.S3Secret}
-	wrong := map[string]string{"S3_ENDPOINT_URL": s3.URL, "AWS_ACCESS_KEY_ID": servertest.S3Key, "AWS_SECRET_ACCESS_KEY": "wrong"}
-	if err := a.secrets.Set(t.Context(), "own", right); err != nil {
-		t.Fatal(err)
-	}
-	stores := datastore.New(datastore.Options{Lookup: func(name string) string { return right[name] }})
-	const target = "s3://data/model.bin"
-	there := func() bool {
-		_, err := stores.Stat(t.Context(), target)
-		if err != nil && !fault.Is(err, fault.CodeNotFound) {
-			t.Fatal(err)
-		}
-		return err == nil
-	}
-	c := a.newContent()
-	for name, secrets := range map[string]map[string]string{"the request's": right, "the project's": nil} {
-		if _, err := stores.Put(t.Context(), target, strings.NewReader("x"), datastore.PutOptions{Size: 1}); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Remove(t.Context(), "own", target, wrong); err == nil || !there() {
-			t.Errorf("with wrong secrets: %v, there: %v", err, there())
-		}
-		for range 2 { // what is not there is no error
-			if err := c.Remove(t.Context(), "own", target, secrets); err != nil || there() {
-				t.Errorf("with %s secrets: %v, there: %v", name, err, there())
-			}
-		}
-	}
-	if err := c.Remove(t.Context(), "own", "https://127.0.0.1/x", nil); !fault.Is(err, fault.CodeNotSupported) {
-		t.Errorf("a web server: %v", err)
 	}
 }

@@ -146,9 +146,14 @@ def handler(context, event):
 // startS3 is a real S3 server until the test ends.
 func startS3(t *testing.T) *servertest.Server {
 	t.Helper()
+	return startStore(t, func(ctx context.Context) (*servertest.Server, error) { return servertest.S3(ctx, t.TempDir()) })
+}
+
+func startStore(t *testing.T, start func(context.Context) (*servertest.Server, error)) *servertest.Server {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // it may have to be built
 	defer cancel()
-	s3, err := servertest.S3(ctx, t.TempDir())
+	server, err := start(ctx)
 	if errors.Is(err, servertest.ErrNone) && os.Getenv("MILLRACE_TEST_REQUIRE") != "1" {
 		t.Skip(err)
 	}
@@ -156,11 +161,11 @@ func startS3(t *testing.T) *servertest.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s3.Stop(); err != nil {
+		if err := server.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	return s3
+	return server
 }
 
 // served is a processor with the data channels of this package that serves one

@@ -65,26 +65,3 @@ func (a artifactFiles) Size(target string) (int64, error) {
 	}
 	return info.Size(), nil
 }
-
-// Remove deletes a file; one that is not there is no error.
-func (a artifactFiles) Remove(target string) error {
-	root, name, err := a.open(target)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	info, err := root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fault.Precondition("%q cannot be deleted: %w", target, err)
-	}
-	if !info.Mode().IsRegular() {
-		return fault.NotSupported("%q is not a plain file, and nothing else is deleted with an artifact; use deletion_strategy=metadata-only", target)
-	}
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.Precondition("%q cannot be deleted: %w", target, err)
-	}
-	return nil
-}

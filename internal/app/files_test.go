@@ -33,7 +33,7 @@ func TestContentIsDeletedBelowTheArtifactFolderOnly(t *testing.T) {
 		outside, f.root, f.root + "/", f.root + "/demo", f.root + "/../outside/secret", f.root + "/demo/../../outside/secret", f.root + "/demo/link",
 		f.root + "/away/secret", "file://" + outside, "s3://bucket/x", "relative", "", f.root + "x/a", f.root + "/demo/./a.csv",
 	} {
-		if err := f.Remove(target); err == nil {
+		if err := f.removeFile(target, false); err == nil {
 			t.Errorf("%q was deleted", target)
 		}
 	}
@@ -46,14 +46,14 @@ func TestContentIsDeletedBelowTheArtifactFolderOnly(t *testing.T) {
 		t.Errorf("size %d, %v", size, err)
 	}
 	for range 2 { // the second time it is gone already
-		if err := f.Remove(inside); err != nil {
+		if err := f.removeFile(inside, false); err != nil {
 			t.Error(err)
 		}
 	}
 	if _, err := os.Stat(inside); err == nil {
 		t.Error("it is still there")
 	}
-	if err := (artifactFiles{}).Remove("/x"); !fault.Is(err, fault.CodeNotSupported) {
+	if err := (artifactFiles{}).removeFile("/x", false); !fault.Is(err, fault.CodeNotSupported) {
 		t.Error(err)
 	}
 	for template, want := range map[string]string{"s3://b/{{project}}": "", "/{{project}}": "", "/a/b": "/a/b", "/a/b-{{project}}/c": "/a", "file:///a/{{run.uid}}": "/a", "rel": ""} {

@@ -1,11 +1,8 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"path"
-	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/artifact"
@@ -57,6 +54,9 @@ func (tx *Tx) ArtifactPut(_ context.Context, put ArtifactPut) (document.Object, 
 	if err := tx.lockArtifact(put.Project, put.Key); err != nil {
 		return nil, err
 	}
+	if err := tx.lockContent(shared); err != nil {
+		return nil, err
+	}
 	var id, created int64
 	found, err := tx.row(tx.ctx, []any{&id, &created}, `SELECT id, created FROM artifacts WHERE project = ? AND key = ? AND uid = ?`, put.Project, put.Key, at.UID)
 	if err != nil {
@@ -76,6 +76,9 @@ func (tx *Tx) ArtifactPut(_ context.Context, put ArtifactPut) (document.Object, 
 		}
 		id, err = tx.insert(`INSERT INTO artifacts (project, key, uid, kind, tree, iter, best, producer_uri, labels, created, updated, target, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			put.Project, put.Key, at.UID, kind, at.Tree, at.Iter, flag(at.Iter == 0), producer, labels, tx.now.UnixMicro(), tx.now.UnixMicro(), document.String(doc, "spec", "target_path"), encode(doc))
+	}
+	if err == nil {
+		_, err = tx.exec(`DELETE FROM content_removals WHERE artifact_id = ?`, id)
 	}
 	if err == nil && found {
 		_, err = tx.exec(`UPDATE artifact_tags SET updated = ? WHERE artifact_id = ?`, tx.now.UnixMicro(), id)
@@ -178,120 +181,6 @@ func (s *Store) ArtifactDelete(ctx context.Context, filter ArtifactFilter) (n in
 		return err
 	})
 	return n, err
-}
-
-// ArtifactDeleteData deletes the artifacts that match, one after the other, each
-// together with its content: release is called with each document, and whether
-// another record shares its content; its error keeps the record and ends the call.
-// For content on this machine nobody else can write meanwhile; content elsewhere may
-// take long, and is released before the record goes. It returns how many were
-// deleted. What a release has done is not undone when the record can not be deleted
-// afterwards; deleting it again is possible then.
-func (s *Store) ArtifactDeleteData(ctx context.Context, filter ArtifactFilter, release func(doc document.Object, shared bool) error) (int, error) {
-	c, err := artifactConditions(s.read.dialect, filter)
-	if err != nil {
-		return 0, err
-	}
-	var ids []int64
-	err = s.read.each(ctx, func(rows *sql.Rows) error {
-		var id int64
-		err := rows.Scan(&id)
-		ids = append(ids, id)
-		return err
-	}, `SELECT DISTINCT a.id FROM artifacts a`+tagJoin(filter)+c.where()+` ORDER BY a.id`, c.args...)
-	if err != nil {
-		return 0, wrap(err, "list artifacts to delete")
-	}
-	for n, id := range ids {
-		if err := s.artifactRelease(ctx, id, release); err != nil {
-			return n, err
-		}
-	}
-	return len(ids), nil
-}
-
-// artifactRelease deletes one record, with its content when it was the last one.
-func (s *Store) artifactRelease(ctx context.Context, id int64, release func(doc document.Object, shared bool) error) error {
-	var (
-		doc       document.Object
-		shared    bool
-		elsewhere bool
-	)
-	remove := func(tx *Tx) error {
-		_, err := tx.exec(`DELETE FROM artifacts WHERE id = ?`, id)
-		return wrap(err, "delete artifact")
-	}
-	err := s.Tx(ctx, func(tx *Tx) (err error) {
-		if doc, shared, err = tx.artifactContent(id); err != nil || doc == nil {
-			return err
-		}
-		target := document.String(doc, "spec", "target_path")
-		if elsewhere = strings.Contains(target, "://") && !strings.HasPrefix(target, "file://"); elsewhere {
-			return nil
-		}
-		if err := remove(tx); err != nil {
-			return err
-		}
-		return release(doc, shared)
-	})
-	if err != nil || !elsewhere {
-		return err
-	}
-	if err := release(doc, shared); err != nil {
-		return err
-	}
-	return s.Tx(ctx, remove)
-}
-
-// artifactContent returns the document of a record, nil if there is none any more,
-// and whether another one shares its content.
-func (tx *Tx) artifactContent(id int64) (doc document.Object, shared bool, err error) {
-	var text []byte
-	found, err := tx.row(tx.ctx, []any{&text}, `SELECT doc FROM artifacts WHERE id = ?`+tx.dialect.lock, id)
-	if err != nil || !found {
-		return nil, false, wrap(err, "read artifact to delete")
-	}
-	if doc, err = decode(text); err != nil {
-		return nil, false, err
-	}
-	if target := document.String(doc, "spec", "target_path"); target != "" {
-		shared, err = tx.artifactShared(target, id)
-	}
-	return doc, shared, err
-}
-
-// artifactShared reports whether a record of any project, other than that of id, has
-// its content at target: there itself, or in a folder around it that belongs to a folder artifact
-// or to a model that names the file.
-func (tx *Tx) artifactShared(target string, id int64) (bool, error) {
-	target = strings.TrimPrefix(target, "file://")
-	for _, place := range []string{target, "file://" + target} {
-		var one int
-		if found, err := tx.row(tx.ctx, []any{&one}, `SELECT 1 FROM artifacts WHERE `+tx.dialect.target()+` AND id <> ? LIMIT 1`, place, place, id); err != nil || found {
-			return found, wrap(err, "look for records that share content")
-		}
-	}
-	name := path.Base(target)
-	for folder := path.Dir(target); folder != "." && folder != "/" && !strings.HasSuffix(folder, ":"); folder = path.Dir(folder) {
-		for _, place := range []string{folder, folder + "/", "file://" + folder, "file://" + folder + "/"} {
-			shared := false
-			err := tx.each(tx.ctx, func(rows *sql.Rows) error {
-				var (
-					kind string
-					text sql.RawBytes
-				)
-				if err := rows.Scan(&kind, &text); err != nil {
-					return err
-				}
-				shared = shared || kind != artifact.KindModel || bytes.Contains(text, []byte(name))
-				return nil
-			}, `SELECT kind, doc FROM artifacts WHERE `+tx.dialect.target()+` AND id <> ?`, place, place, id)
-			if err != nil || shared {
-				return shared, wrap(err, "look for records that share content")
-			}
-		}
-	}
-	return false, nil
 }
 
 // ArtifactDelete is Store.ArtifactDelete in a transaction.

@@ -81,11 +81,9 @@ class Artifacts(Flow):
         self.assertEqual(pathlib.Path(local).read_bytes(), b"weights")
         self.assertEqual(extra["note"].get(), b"text")
         strategies = mlrun.common.schemas.artifact.ArtifactsDeletionStrategies
-        with self.assertRaises(mlrun.errors.MLRunHTTPError):
-            self.remove(model, strategies.data_force)
-        self.assertEqual(len(self.project.list_models("net")), 1)
-        self.remove(model, strategies.metadata_only)
+        self.remove(model, strategies.data_force)
         self.assertEqual(len(self.project.list_models("net")), 0)
+        self.assertFalse(pathlib.Path(local).exists())
 
     def test_versions_and_tags(self):
         first = self.project.log_artifact("versioned", body="1", format="txt", tag="v1")
