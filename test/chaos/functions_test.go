@@ -107,6 +107,33 @@ func TestFunctionsAnswerWhateverIsKilled(t *testing.T) {
 			n = 1
 		}
 	}
+	s := newStorm(t, seed)
+	for round := range n {
+		s.round()
+		if t.Failed() {
+			t.Fatalf("round %d of %d", round+1, n)
+		}
+	}
+	s.remove()
+	t.Logf("%d rounds, %v: %d requests, %d answered, excused: %v", n, s.did, s.next, s.answered, s.excused)
+}
+
+// TestServersLeaveEachOthersFunctionsAlone: two data directories on one machine have
+// a function of the same name; what happens to one of them does nothing to the other.
+func TestServersLeaveEachOthersFunctionsAlone(t *testing.T) {
+	struck, other := newStorm(t, 1), newStorm(t, 2)
+	pid, workers := other.dir.PID(), other.workers()
+	struck.killProcessor()
+	struck.settle()
+	struck.remove()
+	if now, at := other.dir.PID(), other.workers(); now != pid || !slices.Equal(at, workers) {
+		t.Errorf("the process of the other function was %d and is %d, its workers were %v and are %v", pid, now, workers, at)
+	}
+	other.remove()
+}
+
+// newStorm starts a server that has deployed the function.
+func newStorm(t *testing.T, seed uint64) *storm {
 	w := newWorld(t)
 	w.temp = filepath.Join(filepath.Dir(w.data), "temp")
 	if err := os.Mkdir(w.temp, 0o700); err != nil {
@@ -117,18 +144,11 @@ func TestFunctionsAnswerWhateverIsKilled(t *testing.T) {
 		notes: filepath.Join(w.notes, "events"), did: map[string]int{}, excused: map[string]int{},
 	}
 	s.client = realtime.NewClient(s.dir)
-	t.Cleanup(func() { s.endAll() })
+	t.Cleanup(s.endAll)
 	w.start()
 	s.deploy(0)
 	s.settle()
-	for round := range n {
-		s.round()
-		if t.Failed() {
-			t.Fatalf("round %d of %d", round+1, n)
-		}
-	}
-	s.remove()
-	t.Logf("%d rounds, %v: %d requests, %d answered, excused: %v", n, s.did, s.next, s.answered, s.excused)
+	return s
 }
 
 // round is some seconds of load and strikes, and the look afterwards.
@@ -413,13 +433,15 @@ func (s *storm) judge() {
 			continue
 		}
 		if bad++; bad <= 10 {
-			s.t.Errorf("%s (gateway %t, %s after it was sent) %s", o.id, o.gateway, o.end.Sub(o.begin).Round(time.Millisecond), problem)
+			s.t.Errorf("%s (gateway %t, at %s, %s after it was sent) %s", o.id, o.gateway, o.end.Format("05.000"), o.end.Sub(o.begin).Round(time.Millisecond), problem)
 		}
 	}
 	if bad > 10 {
 		s.t.Errorf("and %d more", bad-10)
 	}
-	s.outcomes, s.damages = nil, nil
+	if bad == 0 {
+		s.outcomes, s.damages = nil, nil
+	}
 }
 
 // excuse says what is wrong with a failure; "" if it is one that may be.
@@ -432,7 +454,8 @@ func (s *storm) excuse(o outcome) string {
 		by = []string{"processor"}
 	case o.status == http.StatusInternalServerError && strings.Contains(o.text, "before it had answered this event"):
 		by = []string{"worker"}
-	case o.gateway && o.status == http.StatusBadGateway && strings.Contains(o.text, "broke the connection off"):
+	case o.gateway && o.status == http.StatusBadGateway && strings.Contains(o.text, "broke the connection off"),
+		o.gateway && o.status == http.StatusServiceUnavailable && strings.Contains(o.text, "does not serve"):
 		by = []string{"processor"}
 	}
 	for _, d := range s.damages {
@@ -538,6 +561,16 @@ func (s *storm) endAll() {
 	s.world.mu.Unlock()
 	for pid := range s.processes() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if s.t.Failed() {
+		for _, name := range []string{s.dir.Log(), filepath.Join(s.dir.Path, "processor.log")} {
+			said, _ := os.ReadFile(name)
+			lines := strings.Split(string(said), "\n")
+			s.t.Logf("the end of %s:\n%s", filepath.Base(name), strings.Join(lines[max(0, len(lines)-60):], "\n"))
+		}
+		for _, d := range s.damages {
+			s.t.Logf("%s from %s to %s", d.what, d.from.Format("05.000"), d.to.Format("05.000"))
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package local
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -120,7 +122,7 @@ func (p *Processors) Start(key deployment.Key, desired realtime.Desired) error {
 	cmd := exec.Command(p.executable, "processor", dir.Path)
 	cmd.Dir = dir.Path
 	cmd.Stdout, cmd.Stderr = output, output
-	cmd.Env = append(Environment(os.Environ()), DeploymentVariable+"="+key.String())
+	cmd.Env = append(Environment(os.Environ()), DeploymentVariable+"="+p.tag(key))
 	if p.logger.Enabled(context.Background(), slog.LevelDebug) {
 		cmd.Env = append(cmd.Env, DebugVariable+"=1")
 	}
@@ -168,6 +170,17 @@ func (p *Processors) LastWords(key deployment.Key) string {
 // DeploymentVariable marks the processes of a processor, so that what a killed one
 // left behind can be found.
 const DeploymentVariable = "MILLRACE_DEPLOYMENT"
+
+// tag is the value of DeploymentVariable: the function, and which data directory's,
+// since those of other directories on this machine may have the same name.
+func (p *Processors) tag(key deployment.Key) string {
+	folder := p.dataDir
+	if real, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = real
+	}
+	sum := sha256.Sum256([]byte(folder))
+	return key.String() + "@" + hex.EncodeToString(sum[:8])
+}
 
 // DebugVariable is the variable which, when it is set, has a processor log what is of
 // interest only when something is looked for.
@@ -217,7 +230,7 @@ func (p *Processors) Stop(ctx context.Context, key deployment.Key) error {
 	p.mu.Unlock()
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	_, err := limits.KillTagged(clean, DeploymentVariable, key.String())
+	_, err := limits.KillTagged(clean, DeploymentVariable, p.tag(key))
 	return err
 }
 
