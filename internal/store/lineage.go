@@ -85,7 +85,7 @@ func (g graph) Neighbours(ctx context.Context, id string, to lineage.Direction, 
 	case ref.Kind == lineage.Artifact && up:
 		err = g.producer(ctx, ref, id, b)
 	case ref.Kind == lineage.Artifact:
-		if err = g.usersOf(ctx, id, id, b); err == nil {
+		if err = g.usersOf(ctx, id, id, b); err == nil && b.room() > 0 {
 			var target, tree string
 			var iter int
 			var found bool
@@ -216,7 +216,8 @@ func (g graph) madeByRun(ctx context.Context, ref lineage.Ref, id string, b *edg
 	}
 	// What a run of a workflow made stands under the workflow's id.
 	var labels string
-	found, err := g.row(ctx, []any{&labels}, `SELECT labels FROM runs WHERE project = ? AND uid = ? AND iter = 0`, ref.Project, ref.Name)
+	var children bool
+	found, err := g.row(ctx, []any{&labels, &children}, `SELECT r.labels, EXISTS (SELECT 1 FROM runs c WHERE c.project = r.project AND c.uid = r.uid AND c.iter > 0) FROM runs r WHERE r.project = ? AND r.uid = ? AND r.iter = 0`, ref.Project, ref.Name)
 	if err != nil || !found {
 		return err
 	}
@@ -229,7 +230,7 @@ func (g graph) madeByRun(ctx context.Context, ref lineage.Ref, id string, b *edg
 			return err
 		}
 	}
-	if err := g.usersOf(ctx, id, id, b); err != nil {
+	if err := g.usersOf(ctx, id, id, b); err != nil || !children {
 		return err
 	}
 	return g.each(ctx, func(rows *sql.Rows) error {
