@@ -28,8 +28,9 @@ OPTIONAL = 0x80  # flag of any frame: ignore it if its type is unknown
 # A write up to this size is never split by the kernel.
 _ATOMIC = 4096
 
-# One read of a large frame; a pipe holds no more.
-_PIECE = 1 << 20
+# Bytes of a large frame for which memory is kept: what is allocated for each comes from the
+# kernel page by page.
+_KEPT = 4 << 20
 
 
 class ProtocolError(Exception):
@@ -84,6 +85,11 @@ class Pipe:
         # What was read and is not a whole frame yet, from _start on.
         self._buffer = b""
         self._start = 0
+        self._space = bytearray()  # of large frames
+        self._signals: frozenset[int] = frozenset()  # all that can be blocked, once they were
+        self._mask: Any
+        self._block: int
+        self._restore: int
 
     def _after_fork(self) -> None:
         self.forked = True
@@ -153,21 +159,28 @@ class Pipe:
         buffer, head = self._buffer, self._start + HEADER
         if head_size > size or prefix >> 48 & 0xFFFF or len(buffer) - head < head_size:
             return None
-        pieces = [buffer[head + head_size :]]
-        missing = size - head_size - len(pieces[0])
-        while missing > 0:
-            data = self._read(min(missing, _PIECE))
-            if not data:
+        length = size - head_size
+        space = self._space
+        if len(space) < length:
+            space = bytearray(length)
+            if length <= _KEPT:
+                self._space = space
+        view = memoryview(space)
+        have = len(buffer) - head - head_size
+        view[:have] = buffer[head + head_size :]
+        while have < length:
+            self._check_read()
+            count = posix.readv(self._read_fd, [view[have:length]])
+            if not count:
                 raise ProtocolError("the host's end closed within a frame")
-            pieces.append(data)
-            missing -= len(data)
+            have += count
         self._buffer, self._start = b"", 0
         return (
             prefix >> 32 & 0xFF,
             prefix >> 40 & 0xFF,
             prefix >> 64 & 0xFFFFFFFF,
             buffer[head : head + head_size],
-            b"".join(pieces),
+            bytes(view[:length]),
         )
 
     def rest(self) -> tuple[bytes, int]:
@@ -309,23 +322,19 @@ class Pipe:
 
     def _write_masked(self, parts: list[bytes]) -> None:
         """Write a large frame whole: a signal handler that raises in the middle would cut it."""
-        from _signal import (
-            SIG_BLOCK,
-            SIG_SETMASK,
-            SIGKILL,
-            SIGSTOP,
-            pthread_sigmask,
-            valid_signals,
-        )
+        if not self._signals:
+            import _signal
 
-        before = pthread_sigmask(SIG_BLOCK, valid_signals() - {SIGKILL, SIGSTOP})
+            self._signals = frozenset(_signal.valid_signals() - {_signal.SIGKILL, _signal.SIGSTOP})
+            self._mask, self._block, self._restore = _signal.pthread_sigmask, _signal.SIG_BLOCK, _signal.SIG_SETMASK
+        before = self._mask(self._block, self._signals)
         try:
             for data in parts:
                 view = memoryview(data)
                 while view:
                     view = view[posix.write(self._write_fd, view) :]
         finally:
-            pthread_sigmask(SIG_SETMASK, before)
+            self._mask(self._restore, before)
 
     def _reopen(self, which: int, identity: tuple[int, int] | None, mode: int) -> int:
         """Open a pipe that user code closed, through the host's descriptor of it."""
