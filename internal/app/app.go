@@ -152,7 +152,7 @@ func (a *App) newAPI() *api.Server {
 	}
 	return api.New(api.Options{
 		Store: a.store, Controller: controller{a}, Logs: a.logs, ArtifactPath: a.options.ArtifactPath, URL: a.options.url,
-		Secrets: a.secrets, Content: a.content, Masks: a.logs, Bundles: a.bundles(), Environments: environments{a.envs},
+		Secrets: a.secrets, Content: a.content, Masks: a.logs, Bundles: a.bundles(), Environments: environments{a.envs, a.builds.interpreters},
 		Deployments: a.deployed, Token: a.options.Token, Logger: a.options.Logger,
 	})
 }

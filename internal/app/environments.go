@@ -4,14 +4,20 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/env"
+	"github.com/millrace/millrace/internal/fault"
+	"github.com/millrace/millrace/internal/function"
 )
 
 // environments is the API's view of the virtual environments.
-type environments struct{ manager *env.Manager }
+type environments struct {
+	manager      *env.Manager
+	interpreters *env.Interpreters
+}
 
 // EnvironmentList implements api.Environments.
 func (e environments) EnvironmentList(ctx context.Context) ([]document.Object, error) {
@@ -41,4 +47,41 @@ func (e environments) EnvironmentList(ctx context.Context) ([]document.Object, e
 // EnvironmentDelete implements api.Environments.
 func (e environments) EnvironmentDelete(ctx context.Context, name string) error {
 	return e.manager.Delete(ctx, name)
+}
+
+// EnvironmentLock implements api.Environments.
+func (e environments) EnvironmentLock(ctx context.Context, doc document.Object) (document.Object, error) {
+	f, err := function.Parse(doc)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := f.Spec()
+	if err != nil {
+		return nil, err
+	}
+	var request env.Request
+	if request.Requirements, err = env.ParseRequirements(spec.Requirements, ""); err != nil {
+		return nil, err
+	}
+	if request.Requirements.Empty() {
+		return nil, fault.Invalid("the function %s has no requirements, so there is nothing to lock; export it as it is", f.Name())
+	}
+	if request.Interpreter, err = e.interpreters.Select(ctx, spec.PythonVersion); err != nil {
+		return nil, err
+	}
+	lines, err := e.manager.Lock(request)
+	if err != nil {
+		return nil, err
+	}
+	if lines == nil {
+		return nil, fault.Precondition("the requirements of the function %s have not been resolved for Python %s here, so there is no lock yet; run the function once and export it then", f.Name(), request.Interpreter.Version)
+	}
+	locked := make([]any, len(lines))
+	for i, line := range lines {
+		if name, where, direct := strings.Cut(line, " @ "); direct && strings.HasPrefix(where, "file:") {
+			return nil, fault.Precondition("the package %s of the function %s was installed from a file of this machine, which a lock cannot take elsewhere; put it into a package index", name, f.Name())
+		}
+		locked[i] = line
+	}
+	return document.Object{"python": request.Interpreter.Version.String(), "requirements": locked}, nil
 }

@@ -31,7 +31,7 @@ func TestEnvironments(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all := environments{manager}
+	all := environments{manager: manager}
 	docs, err := all.EnvironmentList(t.Context())
 	if err != nil || len(docs) != 1 {
 		t.Fatalf("%v, %v", docs, err)

@@ -27,3 +27,9 @@ func (c *Client) DeleteEnvironment(ctx context.Context, name string) error {
 	_, err := c.object(ctx, &request{method: http.MethodDelete, path: segments(v1+"/millrace/environments", name)})
 	return err
 }
+
+// LockEnvironment tells what the requirements of a function have become on the server:
+// "python" is the interpreter's version, "requirements" what installs exactly that.
+func (c *Client) LockEnvironment(ctx context.Context, function document.Object) (document.Object, error) {
+	return c.object(ctx, &request{method: http.MethodPost, path: v1 + "/millrace/environments/lock", body: document.Encode(function)})
+}

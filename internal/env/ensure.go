@@ -144,6 +144,22 @@ func (m *Manager) known(key string) (Environment, bool) {
 	return env, true
 }
 
+// Lock returns the lines that install exactly what r was resolved to, among the options
+// that r has for pip; nil when it was not resolved on this machine.
+func (m *Manager) Lock(r Request) ([]string, error) {
+	lock, err := readLock(m.lockPath(r.key()))
+	if err != nil || lock == nil {
+		return nil, err
+	}
+	var lines []string
+	for _, line := range r.Requirements.Lines() {
+		if strings.HasPrefix(line, "--") {
+			lines = append(lines, line)
+		}
+	}
+	return append(lines, lock.lines()...), nil
+}
+
 // Ensure returns the environment of r, building it when it is not there. All
 // callers that ask for the same share one build, in this process and in others,
 // and it goes on as long as one of them waits. progress (which may be nil) is
