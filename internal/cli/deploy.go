@@ -29,6 +29,8 @@ type deployOptions struct {
 	python, workdir          string
 	workers, threads, port   int
 	minReplicas, maxReplicas int
+	keys, users              string // secrets: who may send
+	tlsCertificate, tlsKey   string
 	cron                     []string
 	eventTimeout             string
 	canary                   int
@@ -95,6 +97,11 @@ func newDeploy(e *env) *cobra.Command {
 	flags.IntVar(&o.minReplicas, "min-replicas", -1, "replicas at least; 0 lets all workers end while there is nothing to do")
 	flags.IntVar(&o.maxReplicas, "max-replicas", -1, "replicas at most, as the load asks for")
 	flags.IntVar(&o.port, "port", 0, "port of the function's own address (default: a free one, which stays)")
+	flags.Lookup("min-replicas").DefValue, flags.Lookup("max-replicas").DefValue = "0", "0" // -1 is nobody's default: the function's own is
+	flags.StringVar(&o.keys, "keys", "", "secret of the project with a key on each line, one of which requests have to show")
+	flags.StringVar(&o.users, "users", "", "secret of the project with USER:PASSWORD on each line, for basic authentication")
+	flags.StringVar(&o.tlsCertificate, "tls-certificate", "", "file with the certificate of the function's own address, which then speaks TLS alone")
+	flags.StringVar(&o.tlsKey, "tls-key", "", "file with the key of --tls-certificate")
 	flags.StringArrayVar(&o.cron, "cron", nil, "call the handler at these times: five fields of cron, @hourly, or @every 30s (may be repeated)")
 	flags.StringVar(&o.eventTimeout, "event-timeout", "", "give up an event after this long, such as 30s")
 	flags.IntVar(&o.canary, "canary", 0, "percent of the requests for the new revision, the rest goes where it went")
@@ -121,6 +128,8 @@ func (o *deployOptions) check() error {
 		return usagef("--workers %d must be from 1 to 1024", o.workers)
 	case o.port < 0 || o.port > 65535:
 		return usagef("--port %d must be from 1 to 65535", o.port)
+	case (o.tlsCertificate == "") != (o.tlsKey == ""):
+		return usagef("--tls-certificate and --tls-key belong together")
 	case o.handler != "" && len(o.args) > 0:
 		return usagef("a program after -- has no handler %q", o.handler)
 	}
@@ -360,6 +369,11 @@ func (e *env) shape(o deployOptions, f *function.Function) error {
 	if o.maxReplicas >= 0 {
 		f.SetSpec(o.maxReplicas, "max_replicas")
 	}
+	for _, path := range []*string{&o.tlsCertificate, &o.tlsKey} {
+		if *path != "" {
+			*path = e.path(*path) // the function's process reads it
+		}
+	}
 	shapeTriggers(o, f)
 	return f.Validate()
 }
@@ -372,7 +386,7 @@ func shapeTriggers(o deployOptions, f *function.Function) {
 			key = name
 		}
 	}
-	if o.workers > 0 || o.threads > 0 || o.port > 0 {
+	if o.workers > 0 || o.threads > 0 || o.port > 0 || o.keys != "" || o.users != "" || o.tlsKey != "" {
 		http := document.Map(f.Doc, "spec", "config", key)
 		if http == nil {
 			http = document.Object{"kind": "http", "attributes": document.Object{}}
@@ -386,6 +400,14 @@ func shapeTriggers(o deployOptions, f *function.Function) {
 		}
 		if o.port > 0 {
 			document.Set(http, o.port, "attributes", "port")
+		}
+		for name, value := range map[string]string{"keys": o.keys, "basic": o.users} {
+			if value != "" {
+				document.Set(http, value, "attributes", "auth", name)
+			}
+		}
+		if o.tlsKey != "" {
+			document.Set(http, document.Object{"certificate": o.tlsCertificate, "key": o.tlsKey}, "attributes", "tls")
 		}
 		f.SetSpec(http, "config", key)
 	}

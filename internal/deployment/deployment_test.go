@@ -34,6 +34,7 @@ type host struct {
 	said     []string
 	removed  bool
 	failNext int // starts that end at once
+	asked    int // for the status
 }
 
 func newHost() *host {
@@ -100,6 +101,7 @@ func (h *host) Desire(_ context.Context, _ deployment.Key, d realtime.Desired) e
 
 func (h *host) Status(context.Context, deployment.Key) (realtime.Status, error) {
 	defer h.locked()()
+	h.asked++
 	if !h.alive {
 		return realtime.Status{}, errors.New("dead")
 	}
@@ -376,6 +378,12 @@ func TestARevisionThatFailsGetsNothing(t *testing.T) {
 		t.Errorf("message %q", d.Message)
 	}
 	w.serves("[{1 100 false}]")
+	asked := func() int { defer w.host.locked()(); return w.host.asked }
+	before := asked()
+	w.await("looked at again", func(store.Deployment) bool { return asked() > before+3 })
+	if said, _ := w.host.Said(key, 0); strings.Count(said, "the function is error: no such package") != 1 {
+		t.Errorf("the error was not said once:\n%s", said)
+	}
 	w.deploy("three", nil)
 	w.await("ready again", in("ready", 4))
 	w.serves("[{4 100 false}]")

@@ -108,7 +108,7 @@ func (k *keeper) step(ctx context.Context) (gone, busy bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	target, building, err := k.target(ctx, d, revisions)
+	target, building, err := k.target(ctx, &d, revisions)
 	if err != nil || len(target) == 0 {
 		return false, building, err
 	}
@@ -147,7 +147,8 @@ func (k *keeper) step(ctx context.Context) (gone, busy bool, err error) {
 
 // target is what the processor should serve now: what was asked for once all of it
 // can be, else what served before. building says that something is being prepared.
-func (k *keeper) target(ctx context.Context, d store.Deployment, revisions []store.DeploymentRevision) (routes []store.Route, building bool, err error) {
+// d is in error afterwards if what was asked for could not be made.
+func (k *keeper) target(ctx context.Context, d *store.Deployment, revisions []store.DeploymentRevision) (routes []store.Route, building bool, err error) {
 	failed, missing := "", false
 	for _, r := range d.Routes {
 		at := slices.IndexFunc(revisions, func(one store.DeploymentRevision) bool { return one.Number == r.Revision })
@@ -158,11 +159,12 @@ func (k *keeper) target(ctx context.Context, d store.Deployment, revisions []sto
 			failed = revisions[at].Message
 		case !k.Host.Placed(k.key, r.Revision):
 			missing = true
-			k.prepare(ctx, d, revisions[at])
+			k.prepare(ctx, *d, revisions[at])
 		}
 	}
 	if failed != "" && d.State != stateError {
 		err = k.set(ctx, stateError, failed, nil)
+		d.State, d.Message = stateError, failed
 	}
 	if failed == "" && !missing {
 		return d.Routes, false, err
@@ -171,7 +173,7 @@ func (k *keeper) target(ctx context.Context, d store.Deployment, revisions []sto
 		if !k.Host.Placed(k.key, r.Revision) {
 			at := slices.IndexFunc(revisions, func(one store.DeploymentRevision) bool { return one.Number == r.Revision })
 			if at >= 0 && k.building == 0 {
-				k.prepare(ctx, d, revisions[at])
+				k.prepare(ctx, *d, revisions[at])
 			}
 			return nil, true, err
 		}
