@@ -55,6 +55,7 @@ type event struct {
 	member   *member
 	deadline time.Time // for a worker to become free
 	sent     time.Time
+	moved    time.Time     // then, or its last piece
 	took     time.Duration // by the handler alone; 0 if that is not known
 	tries    int
 	soon     bool // its worker is quick: it may wait for company on the way
@@ -119,12 +120,12 @@ func (e *event) piece(r *worker.Reply) {
 		return
 	}
 	if len(r.Body) > 0 {
-		m.pool.stall(m, true)
+		m.pool.stall(m, e, true)
 		select {
 		case e.stream <- append([]byte(nil), r.Body...):
 		case <-e.leave:
 		}
-		m.pool.stall(m, false)
+		m.pool.stall(m, e, false)
 	}
 	if r.More {
 		return

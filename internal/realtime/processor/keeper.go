@@ -32,8 +32,8 @@ func (p *pool) run() {
 		again := p.keep(now)
 		if p.scale.elastic() {
 			p.wakeUp()
-			if passed := now.Sub(looked); passed >= lookEvery {
-				calm = p.follow(now, passed, calm)
+			if now.Sub(looked) >= lookEvery {
+				calm = p.follow(now, looked, calm)
 				looked = now
 			}
 		}
@@ -83,25 +83,26 @@ func (p *pool) wakeUp() {
 	}
 }
 
-// follow makes the number of workers fit the load of the time that has passed.
-// More come at once; fewer, when that has been enough for calmFor. It returns since
-// when it would have been.
-func (p *pool) follow(now time.Time, passed time.Duration, calm time.Time) time.Time {
+// follow makes the number of workers fit the load of the time that has passed since
+// it looked. More come at once; fewer, when that has been enough for calmFor. It
+// returns since when it would have been.
+func (p *pool) follow(now, looked, calm time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	busy := float64(p.busyTime) / float64(passed)
-	p.busyTime = 0
-	open, alive := 0, 0
+	open, alive, threads := 0, 0, 1
 	for _, m := range p.members {
 		if m.retiring {
 			continue
 		}
 		alive++
+		threads = max(threads, m.threads)
 		if len(m.open) > 0 {
 			open++
-			busy += m.allTheWhile(now.Add(-passed))
+			p.busyTime += m.atWork(now)
 		}
 	}
+	busy := float64(p.busyTime) / float64(now.Sub(looked))
+	p.busyTime, p.looked = 0, now
 	if p.scale.least == 0 && open == 0 && p.queue.empty() && now.Sub(p.lastBusy) >= p.scale.idle && !p.fresh {
 		p.resize(0)
 		return now
@@ -110,9 +111,9 @@ func (p *pool) follow(now time.Time, passed time.Duration, calm time.Time) time.
 		return now
 	}
 	p.fresh = false
-	wanted := int(math.Ceil(busy / p.scale.utilisation / float64(p.trigger.Threads)))
+	wanted := int(math.Ceil(busy / p.scale.utilisation))
 	if !p.queue.empty() {
-		wanted = max(wanted, open+min(p.queue.len(), alive))
+		wanted = max(wanted, open+min((p.queue.len()+threads-1)/threads, alive))
 	}
 	each := p.trigger.Workers
 	wanted = (wanted + each - 1) / each * each // whole replicas
@@ -129,22 +130,24 @@ func (p *pool) follow(now time.Time, passed time.Duration, calm time.Time) time.
 	return now
 }
 
-// allTheWhile is how many events m has had since then and not answered yet, of those
-// that it handles at once.
-func (m *member) allTheWhile(since time.Time) float64 {
+// atWork is for how long m, or the share of its threads that have events, has had what
+// is not answered yet, since the keeper looked.
+func (m *member) atWork(now time.Time) time.Duration {
 	if m.threads <= 1 {
-		if m.since.Before(since) {
-			return 1
-		}
-		return 0
+		return now.Sub(later(m.since, m.pool.looked))
 	}
-	n := 0.0
+	total := time.Duration(0)
 	for e := range m.open {
-		if e.sent.Before(since) {
-			n++
-		}
+		total += now.Sub(later(e.sent, m.pool.looked))
 	}
-	return n
+	return total / time.Duration(m.threads)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // begin the pool's life with its first workers.

@@ -79,10 +79,9 @@ func (m *member) serve(w *worker.Worker) bool {
 	select {
 	case <-w.Done():
 		return m.pool.leave(m)
-	case <-m.stop:
+	case <-m.stop: // what it has begun is still timed
 	}
-	m.pool.leave(m)
-	ctx, cancel := context.WithTimeout(context.Background(), m.pool.grace)
+	ctx, cancel := context.WithTimeout(context.Background(), max(m.pool.grace, m.pool.timeout))
 	defer cancel()
 	if _, err := w.Drain(ctx); err != nil {
 		_, _ = w.Terminate(time.Second) // its error is that of a process that is gone
@@ -172,6 +171,7 @@ func (p *pool) retire(m *member) {
 	}
 	m.retiring = true
 	close(m.stop)
+	p.announce()
 }
 
 // resize starts or retires members until there are target of them. The caller
@@ -292,20 +292,18 @@ func (p *pool) keep(now time.Time) time.Duration {
 }
 
 // judge finds out whether what m has in progress takes too long. A plain handler's
-// process is killed. Of coroutines the event alone is given up; the process only if
-// it does not say that it has done so.
+// process is killed; one with threads, when it has answered the other events. Of
+// coroutines the event alone is given up; the process only if it does not say that it
+// has done so.
 func (p *pool) judge(m *member, now time.Time, sooner func(time.Time)) {
 	if m.worker == nil || m.dead || m.hung || m.stalled || len(m.open) == 0 {
 		return
 	}
-	at := m.since.Add(p.timeout) // those sent behind others begin when these are answered
 	if m.threads > 1 {
-		for e := range m.open {
-			if by := e.sent.Add(p.timeout); by.Before(at) {
-				at = by
-			}
-		}
+		p.judgeThreads(m, now, sooner)
+		return
 	}
+	at := m.since.Add(p.timeout) // those sent behind others begin when these are answered
 	if m.worker.Async() {
 		p.judgeEach(m, now, sooner)
 		if m.suspect.IsZero() {
@@ -327,16 +325,61 @@ const giveUpTime = time.Second
 
 func (p *pool) judgeEach(m *member, now time.Time, sooner func(time.Time)) {
 	for e := range m.open {
-		switch at := e.sent.Add(p.timeout); {
+		switch at := p.due(m, e); {
 		case e.over:
 		case now.Before(at):
 			sooner(at)
 		default:
-			p.refuse(e, errTimedOut)
+			timeOut(e)
 			m.worker.GiveUp(e)
 			if m.suspect.IsZero() {
 				m.suspect = now
 			}
 		}
 	}
+}
+
+// judgeThreads answers the events of m that take too long. Their threads cannot be
+// stopped, so another worker takes m's place at once, and m is killed when it has
+// answered the events beside them.
+func (p *pool) judgeThreads(m *member, now time.Time, sooner func(time.Time)) {
+	late, timely := false, false
+	for e := range m.open {
+		at := p.due(m, e)
+		if now.Before(at) {
+			timely = true
+			sooner(at)
+			continue
+		}
+		late = true
+		if !e.over {
+			timeOut(e)
+		}
+	}
+	if !late {
+		return
+	}
+	if !m.retiring {
+		p.stats.Restarts.Add(1)
+		p.logger.Warn("the handler takes longer than the event timeout; its worker is replaced", "trigger", p.trigger.Name, "worker", m.number, "timeout", p.timeout)
+		p.retire(m)
+		if !p.closed {
+			p.addMember()
+		}
+	}
+	if !timely {
+		_ = m.worker.Kill()
+	}
+}
+
+// due is when e, which m has by itself, takes too long.
+func (p *pool) due(m *member, e *event) time.Time {
+	return later(e.moved, m.resumed).Add(p.timeout)
+}
+
+// timeOut answers an event that takes too long. It counts as failed when its worker
+// has answered it too, or is gone.
+func timeOut(e *event) {
+	e.over, e.err = true, errTimedOut
+	e.settled <- struct{}{}
 }

@@ -62,7 +62,8 @@ type pool struct {
 	ahead    int           // events that a worker may have at once
 	lastBusy time.Time
 	crashed  time.Time     // when a worker died last
-	busyTime time.Duration // of all members since the keeper looked
+	looked   time.Time     // when the keeper looked how busy they are
+	busyTime time.Duration // of all members since then
 	changed  chan struct{} // closed and replaced whenever members change
 }
 
@@ -79,6 +80,7 @@ type member struct {
 	bytes    int
 	since    time.Time // of the last answer, or of the first event after none
 	stalled  bool      // a client does not take what it streams
+	resumed  time.Time // when that was over: answers may have waited behind it
 	suspect  time.Time // since then it should answer that it gave an event up; zero if there is none
 	retiring bool
 	dead     bool
@@ -209,7 +211,7 @@ func (p *pool) assign(m *member, e *event) {
 	}
 	m.open[e] = true
 	m.bytes += len(e.request.Body)
-	e.member, e.sent = m, now
+	e.member, e.sent, e.moved = m, now, now
 	e.soon = p.ahead >= aheadQuick && m.threads <= 1 && !m.worker.Async()
 	e.tries++
 }
@@ -251,10 +253,14 @@ func (p *pool) claim(m *member, e *event, more bool) bool {
 	return false
 }
 
-// stall notes that m cannot go on for a reason that is not its own.
-func (p *pool) stall(m *member, stalled bool) {
+// stall notes that m cannot go on with e, or can again, for a reason that is not its own.
+func (p *pool) stall(m *member, e *event, stalled bool) {
 	p.mu.Lock()
-	m.stalled, m.since = stalled, time.Now()
+	now := time.Now()
+	m.stalled, m.since, e.moved = stalled, now, now
+	if !stalled {
+		m.resumed = now
+	}
 	p.mu.Unlock()
 }
 
@@ -263,12 +269,12 @@ func (p *pool) answered(m *member, e *event) {
 	p.record(e)
 	p.mu.Lock()
 	now := time.Now()
-	took := now.Sub(m.since) // nothing but the handler came between
-	if m.threads > 1 {
-		took = now.Sub(e.sent)
-	}
 	p.learn(e.took, m)
-	p.busyTime += took
+	if m.threads > 1 {
+		p.busyTime += now.Sub(later(e.sent, p.looked)) / time.Duration(m.threads)
+	} else {
+		p.busyTime += now.Sub(later(m.since, p.looked)) // nothing but the handler came between
+	}
 	p.free(m, e, now)
 	next := p.next(m)
 	p.mu.Unlock()
@@ -374,11 +380,11 @@ func (p *pool) lost(m *member, e *event, err error) {
 	p.mu.Lock()
 	m.dead = true
 	p.free(m, e, time.Now())
-	streaming := e.over && e.stream != nil
+	streaming, settle := e.over && e.stream != nil, !e.over
 	switch {
 	case streaming:
 		e.broken = true
-	case e.over:
+	case e.over: // nobody waits any more
 	case !begun && e.tries < maxTries:
 		p.setDeadline(e)
 		p.queue.pushFront(e)
@@ -390,11 +396,8 @@ func (p *pool) lost(m *member, e *event, err error) {
 	default:
 		e.over, e.err = true, &lostError{cause: err}
 	}
-	settle := e.over && !streaming && e.err != nil
 	p.mu.Unlock()
-	if streaming || settle {
-		p.record(e)
-	}
+	p.record(e)
 	if streaming {
 		close(e.stream)
 	} else if settle {

@@ -25,6 +25,11 @@ barrier = threading.Barrier(4, timeout=20)
 def init_context(context):
     context.user_data.loaded = object()
 
+def pieces():
+    for n in range(8):
+        time.sleep(0.25)
+        yield str(n)
+
 def handler(context, event):
     if event.path == "/together":
         barrier.wait()
@@ -33,6 +38,8 @@ def handler(context, event):
         time.sleep(60)
     if event.path == "/exit":
         os._exit(3)
+    if event.path == "/pieces":
+        return pieces()
     if event.path.startswith("/sleep"):
         time.sleep(float(event.path[7:]))
     return str(os.getpid())
@@ -88,6 +95,41 @@ func TestThreadsThatHang(t *testing.T) {
 	}
 }
 
+// TestThreadsBesideOneThatHangs: what is in progress beside it is finished by the same
+// process, what comes later goes to another one.
+func TestThreadsBesideOneThatHangs(t *testing.T) {
+	t.Parallel()
+	f := deploy(t, together, timeout(4*time.Second, workers(1, threads(3))))
+	first := f.get("/").body
+	over, beside := make(chan answer, 1), make(chan answer, 1)
+	go func() { over <- f.get("/hang") }()
+	time.Sleep(2500 * time.Millisecond)
+	go func() { beside <- f.get("/sleep/2.5") }()
+	hung := <-over
+	hung.problem(t, 408, "handler timed out")
+	if a := f.get("/"); a.status != http.StatusOK || a.body == first {
+		t.Errorf("after that: %d %q, which is the process that hangs: %q", a.status, a.body, first)
+	}
+	a := <-beside
+	a.expect(t, 200, "text/plain", first)
+	status := f.await(func(*realtime.Status) bool { return true }).Revisions[0].Triggers[0]
+	if status.Restarts != 1 || status.Failed != 0 && status.Failed != 1 {
+		t.Errorf("restarts %d, failed %d", status.Restarts, status.Failed)
+	}
+	// It is killed when only the one that hangs is left.
+	f.await(func(s *realtime.Status) bool { return s.Revisions[0].Triggers[0].Failed == 1 })
+}
+
+// TestThreadsStream: a stream may last longer than an event, each of its pieces may not.
+func TestThreadsStream(t *testing.T) {
+	t.Parallel()
+	f := deploy(t, together, timeout(1500*time.Millisecond, workers(1, threads(2))))
+	a := f.get("/pieces")
+	if a.status != http.StatusOK || a.body != "01234567" {
+		t.Errorf("%d %q", a.status, a.body)
+	}
+}
+
 // TestThreadsThatDie: what had begun beside is told so, the next events are served.
 func TestThreadsThatDie(t *testing.T) {
 	t.Parallel()
@@ -133,6 +175,23 @@ func TestThreadsScale(t *testing.T) {
 	}
 	close(stop)
 	all.Wait()
+}
+
+// TestScaleAfterLongEvents: the time of an event counts when it passes, not when the event
+// is answered.
+func TestScaleAfterLongEvents(t *testing.T) {
+	t.Parallel()
+	f := deploy(t, together, func(r *realtime.Revision) {
+		workers(1)(r)
+		r.Replicas, r.TargetUtilisation = realtime.Replicas{Min: 1, Max: 8}, 1
+	})
+	if a := f.get("/sleep/6"); a.status != http.StatusOK {
+		t.Errorf("%d %q", a.status, a.body)
+	}
+	time.Sleep(3 * time.Second) // the keeper looks three times
+	if n := f.await(func(*realtime.Status) bool { return true }).Revisions[0].Triggers[0].Workers; n > 2 {
+		t.Errorf("%d workers for one event at once", n)
+	}
 }
 
 func TestThreadsAreChecked(t *testing.T) {

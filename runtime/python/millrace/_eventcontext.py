@@ -21,8 +21,8 @@ class Logger(_log.Logger):
     def __init__(self, level: str = "debug", bound: dict[str, Any] | None = None) -> None:
         super().__init__(level)
         self._bound = bound or {}
-        self._captured: list[dict[str, Any]] | None = None
-        self._capture_level = 0
+        self._captured: tuple[list[dict[str, Any]], int] | None = None
+        self._each: Any = None  # instead, where several events are in progress at once: a variable of each
         self._root = self
 
     def debug_with(self, message: object, *args: object, **fields: Any) -> None:
@@ -50,25 +50,38 @@ class Logger(_log.Logger):
         bound._root = self._root
         return bound
 
+    def separate(self) -> None:
+        """Collect the records of each thread and each task for itself from now on."""
+        from contextvars import ContextVar
+
+        self._each = ContextVar("records", default=None)
+
     def capture(self, level: str | None) -> list[dict[str, Any]]:
         """Begin to collect records from level on; release ends it."""
-        self._capture_level = _RANK.get(str(level or "info").lower(), 20)
-        self._captured = []
-        return self._captured
+        records: list[dict[str, Any]] = []
+        self._capture((records, _RANK.get(str(level or "info").lower(), 20)))
+        return records
 
     def release(self) -> None:
         """End collecting."""
-        self._captured = None
+        self._capture(None)
+
+    def _capture(self, captured: tuple[list[dict[str, Any]], int] | None) -> None:
+        if self._each is None:
+            self._captured = captured
+        else:
+            self._each.set(captured)
 
     def _write(self, level: str, message: object, args: tuple[object, ...], fields: dict[str, Any]) -> None:
         if self._bound:
             fields = dict(self._bound, **fields)
-        captured = self._root._captured
-        if captured is not None and _RANK[level] >= self._root._capture_level:
+        root = self._root
+        captured = root._captured if root._each is None else root._each.get()
+        if captured is not None and _RANK[level] >= captured[1]:
             text = str(message) % args if args else str(message)
             record: dict[str, Any] = {str(name): value for name, value in fields.items()}
             record.update(level="warn" if level == "warning" else level, time=int(time() * 1000), name="", message=text)
-            captured.append(record)
+            captured[0].append(record)
         super()._write(level, message, args, fields)
 
 

@@ -57,6 +57,10 @@ class EventHandler:
             value = init(self.context)
             if type(value).__name__ == "coroutine":
                 self._await(value)
+        if self.is_async:
+            self.loop()  # now: its import would be time of the first event
+        if self.is_async or self.threads > 1:
+            self.context.logger.separate()
 
     # -- one after the other
 
@@ -216,15 +220,10 @@ class EventHandler:
             pipe.queue_parts(answer(call, reply[0], reply[1], records))
 
     def seat(self, given_up: Callable[[Pipe, int], bool]) -> EventHandler:
-        """Return the handler for one thread: with the same user data, and a context and a loop of its own."""
+        """Return the handler for one thread: with the same context, and a loop of its own."""
         from copy import copy
 
-        from millrace import _eventcontext
-
         seat = copy(self)
-        seat.context = copy(self.context)
-        seat.context.logger = _eventcontext.Logger(self.context.logger.level)
-        seat.context.logger.stream = self.context.logger.stream
         seat._loop, seat._begun, seat._given_up = None, None, given_up
         return seat
 

@@ -190,12 +190,10 @@ class ThreadTest(EventCase):
             import threading
             together = threading.Barrier(4, timeout=20)
             def init_context(context):
-                context.user_data.made = 1
-                context.name = "mine"
+                context.user_data.context = context
             def handler(context, event):
                 together.wait()
-                context.user_data.made += 1
-                return [context.name, context.user_data.made > 1, threading.current_thread() is threading.main_thread()]
+                return [context.user_data.context is context, threading.current_thread() is threading.main_thread()]
             """,
             threads=4,
         )
@@ -203,7 +201,7 @@ class ThreadTest(EventCase):
             host.send(frame(EVENT, call, {}, b""))
         answers = [self.response(host) for _ in range(4)]
         self.assertEqual(sorted(answer.call for answer in answers), [1, 2, 3, 4])
-        self.assertEqual({answer.body for answer in answers}, {b'["mine", true, false]'})
+        self.assertEqual({answer.body for answer in answers}, {b"[true, false]"})
         self.assertEqual(self.mark(), 4)
 
     def test_each_has_its_own_records_and_loop(self):
@@ -211,12 +209,14 @@ class ThreadTest(EventCase):
             """
             import asyncio, threading
             together = threading.Barrier(2, timeout=20)
+            def init_context(context):
+                context.user_data.log = context.logger.bind(bound=True)
             async def later(text):
                 await asyncio.sleep(0)
                 return text
             def handler(context, event):
                 together.wait()
-                context.logger.info(event.path)
+                context.user_data.log.info(event.path)
                 together.wait()
                 return later(event.path)
             """,
@@ -409,6 +409,27 @@ class CoroutineTest(EventCase):
         self.assertEqual(self.response(host).call, 2)
         host.send(frame(EVENT, 3, {}, b"open"))
         self.assertEqual({self.response(host).call, self.response(host).call}, {1, 3})
+
+    def test_each_has_its_own_records(self):
+        host = self.serve(
+            """
+            import asyncio
+            async def init_context(context):
+                context.user_data.gate = asyncio.Event()
+            async def handler(context, event):
+                context.logger.info(event.path)
+                if event.path == "/2":
+                    context.user_data.gate.set()
+                await context.user_data.gate.wait()
+                context.logger.info("end of " + event.path)
+            """
+        )
+        for call in (1, 2):
+            host.send(frame(EVENT, call, {"path": "/%d" % call, "log_level": "info"}, b"", flags=0x08))
+        for _ in range(2):
+            answer = self.response(host)
+            path = "/%d" % answer.call
+            self.assertEqual([record["message"] for record in answer.head["logs"]], [path, "end of " + path])
 
     def test_one_is_given_up(self):
         host = self.serve(self.CODE)
