@@ -4,6 +4,8 @@
 // table of the regret (how far the best value found is from the function's least:
 // median and quartiles over the seeds) and draws it over the budget.
 //
+// With -pruning it judges the rules of early stopping beside Optuna's, see prune.
+//
 //	go run ./benchmarks/tune -python PYTHON-WITH-OPTUNA [-plot docs/tune-regret.svg]
 package main
 
@@ -31,8 +33,9 @@ func main() {
 	seeds := flag.Int("seeds", 30, "searches for each function")
 	parallel := flag.Int("parallel", 1, "iterations that are out at once; they end in the order in which they began")
 	plot := flag.String("plot", "", "SVG file to write")
+	pruning := flag.Bool("pruning", false, "judge early stopping instead of the strategies")
 	flag.Parse()
-	if err := run(*python, *budget, *seeds, *parallel, *plot); err != nil {
+	if err := run(*python, *budget, *seeds, *parallel, *pruning, *plot); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -41,7 +44,7 @@ func main() {
 // curves is, for each seed, the regret after each iteration.
 type curves [][]float64
 
-func run(python string, budget, seeds, parallel int, plot string) error {
+func run(python string, budget, seeds, parallel int, pruning bool, plot string) error {
 	methods := []string{"random", "tpe"}
 	var rival *rival
 	if python != "" {
@@ -51,6 +54,9 @@ func run(python string, budget, seeds, parallel int, plot string) error {
 		}
 		defer rival.close()
 		methods = append(methods, "Optuna")
+	}
+	if pruning {
+		return prune(rival, seeds)
 	}
 	all := map[string][]curves{}
 	fmt.Printf("regret after %d iterations, median (quartiles) of %d seeds\n\n| function |", budget, seeds)

@@ -403,6 +403,7 @@ func TestTasksThatAreRefused(t *testing.T) {
 		{"early stopping without a rule", object{"x": upTo(3)}, object{"early_stopping": object{"metric": "max.x"}}, "rule"},
 		{"a range upside down", object{"x": object{"low": 3, "high": 1}}, object{"strategy": "random"}, "x"},
 		{"a range in a grid", object{"x": object{"low": 0.5, "high": 1}}, nil, "x"},
+		{"a Dask cluster", object{"x": upTo(3)}, object{"dask_cluster_uri": "db://default/cluster"}, "leave it out"},
 		{"a table for a grid", nil, object{"param_file": "p.csv", "strategy": "grid"}, "csv"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
