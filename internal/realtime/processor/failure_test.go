@@ -72,6 +72,9 @@ def handler(context, event):
     if what == "busy":
         while True:
             pass
+    if what == "forever":
+        while True:
+            print("x" * 1000)
     if what == "children":
         import subprocess
         subprocess.Popen(["sleep", "300"])
@@ -137,7 +140,7 @@ func TestHandlersThatFail(t *testing.T) {
 func TestEventTimeout(t *testing.T) {
 	t.Parallel()
 	f := deploy(t, hostile, timeout(400*time.Millisecond, workers(2)))
-	for _, path := range []string{"/busy", "/sleep/30", "/children"} {
+	for _, path := range []string{"/busy", "/sleep/30", "/children", "/forever"} {
 		started := time.Now()
 		a := f.get(path)
 		took := time.Since(started)
@@ -150,7 +153,7 @@ func TestEventTimeout(t *testing.T) {
 	f.get("/sleep/0.2").expect(t, 200, "text/plain", "slept")
 	f.await(func(s *realtime.Status) bool {
 		trigger := s.Revisions[0].Triggers[0]
-		return trigger.Workers == 2 && trigger.Restarts == 3 && trigger.Failed == 3
+		return trigger.Workers == 2 && trigger.Restarts == 4 && trigger.Failed == 4
 	})
 }
 
