@@ -49,7 +49,8 @@ type Options struct {
 	Logger       *slog.Logger // nil discards
 	Executable   string       // the millrace binary; "" means the running one
 
-	url string // where this server is reached; "" without one
+	url    string // where this server is reached; "" without one
+	server string // its id, where several share a database
 }
 
 const defaultLogLimit = 8 << 30
@@ -237,6 +238,11 @@ func Serve(ctx context.Context, options Options, ready func(url string)) (err er
 	}
 	if err := announce(dir, address{URL: url, PID: os.Getpid(), Embedded: options.DatabaseURL == ""}); err != nil {
 		return err
+	}
+	if a.store.Shared() {
+		if a.options.server, err = serverID(dir); err != nil {
+			return err
+		}
 	}
 	a.deployed = a.newDeployments()
 	a.teardown = append(a.teardown, a.deployed.close)

@@ -1,8 +1,12 @@
 package app
 
 import (
+	"bytes"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -49,6 +53,24 @@ func announce(dir string, at address) error {
 		return fmt.Errorf("announce server: %w", err)
 	}
 	return os.Rename(temp, filepath.Join(dir, "server.json"))
+}
+
+// serverID names the server of a data directory among those that share its database. It
+// stays the same.
+func serverID(dir string) (string, error) {
+	path := filepath.Join(dir, "server.id")
+	raw, err := os.ReadFile(path)
+	if err == nil && len(bytes.TrimSpace(raw)) > 0 {
+		return string(bytes.TrimSpace(raw)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("name the server: %w", err)
+	}
+	id := rand.Text()
+	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("name the server: %w", err)
+	}
+	return id, nil
 }
 
 // Running returns the address of the server that runs on the data directory now,

@@ -44,7 +44,7 @@ func (a *App) newDeployments() *deployments {
 	}
 	a.control.Undeploy = func(ctx context.Context, project string) error { return d.RemoveFunction(ctx, project, "") }
 	d.Deployments = deployment.New(deployment.Options{
-		Store: a.store, Host: d.processors, Preparer: local.Revisions{Preparer: a.preparer, DataDir: a.dir}, Logger: logger, URL: a.options.url,
+		Store: a.store, Host: d.processors, Preparer: local.Revisions{Preparer: a.preparer, DataDir: a.dir}, Logger: logger, URL: a.options.url, Server: a.options.server,
 	})
 	d.gateway = gateway.New(gateway.Options{
 		Functions: d, Admit: func(r *http.Request) error { return a.api().Admit(r) }, Token: a.options.Token, Logger: logger,
@@ -227,7 +227,7 @@ func late(err error) error {
 
 // DeploymentMetrics implements api.Deployments.
 func (d *deployments) DeploymentMetrics(ctx context.Context, project, name string) ([]byte, error) {
-	if _, err := d.store.DeploymentGet(ctx, project, name); err != nil {
+	if err := d.Here(ctx, deployment.Key{Project: project, Name: name}); err != nil {
 		return nil, err
 	}
 	return d.processors.Metrics(ctx, deployment.Key{Project: project, Name: name})
@@ -235,7 +235,7 @@ func (d *deployments) DeploymentMetrics(ctx context.Context, project, name strin
 
 // DeploymentLog implements api.Deployments.
 func (d *deployments) DeploymentLog(ctx context.Context, project, name string) (io.ReadSeekCloser, error) {
-	if _, err := d.store.DeploymentGet(ctx, project, name); err != nil {
+	if err := d.Here(ctx, deployment.Key{Project: project, Name: name}); err != nil {
 		return nil, err
 	}
 	log, err := d.processors.Log(deployment.Key{Project: project, Name: name})

@@ -14,6 +14,14 @@
 // and goes on. It holds all revisions that have a share, so a redeploy is a matter
 // inside one process and no request is lost to it.
 //
+// # Several servers
+//
+// Servers that share a database each have an id and a lease. A deployment is kept by
+// one of them, on whose machine its processor is; when that has not renewed its lease,
+// another takes its deployments over and starts processors of its own. A server that
+// cannot renew stops keeping before its lease is over, and one that finds its
+// deployments taken ends the processors it still has of them.
+//
 // # When a revision fails
 //
 // The routes that were last found to serve are kept (Stable). A revision that
@@ -91,8 +99,10 @@ type Options struct {
 	Host     Host
 	Preparer Preparer
 	Logger   *slog.Logger
-	Listen   string // host that functions listen on; "" means 127.0.0.1
-	URL      string // where the server is reached, for the addresses below it; "" for none
+	Listen   string        // host that functions listen on; "" means 127.0.0.1
+	URL      string        // where the server is reached, for the addresses below it; "" for none
+	Server   string        // names this server among those that share the database; "" for none of them
+	Lease    time.Duration // how long others wait when nothing is heard of this server; 0 means 15 s
 	Now      func() time.Time
 }
 
@@ -118,12 +128,17 @@ type Deployments struct {
 	mu      sync.Mutex
 	keepers map[Key]*keeper // guarded by mu
 	changed chan struct{}   // guarded by mu; closed whenever a deployment has changed
+
+	held time.Time // until when this server surely has its lease; of loop's goroutine
 }
 
 // New returns Deployments that do nothing until Start; intents are taken at once.
 func New(options Options) *Deployments {
 	if options.Listen == "" {
 		options.Listen = "127.0.0.1"
+	}
+	if options.Lease == 0 {
+		options.Lease = 15 * time.Second
 	}
 	if options.Now == nil {
 		options.Now = time.Now
@@ -147,11 +162,27 @@ func (d *Deployments) Stop() {
 }
 
 func (d *Deployments) loop(ctx context.Context) {
-	ticker := time.NewTicker(listEvery)
+	for ctx.Err() == nil {
+		keeping, release := context.WithCancel(ctx)
+		d.keepAll(ctx, keeping)
+		release()
+	}
+}
+
+// keepAll gives deployments keepers until ctx ends, or this server can not renew its
+// lease; the keepers end with keeping.
+func (d *Deployments) keepAll(ctx, keeping context.Context) {
+	ticker := time.NewTicker(min(listEvery, d.Lease/6))
 	defer ticker.Stop()
 	for {
-		if err := d.runOnce(ctx); err != nil && ctx.Err() == nil {
+		err := d.runOnce(ctx, keeping)
+		if err != nil && ctx.Err() == nil {
 			d.Logger.ErrorContext(ctx, "list deployments", "error", err)
+		}
+		if err != nil && d.Store.Shared() && !d.held.IsZero() && !time.Now().Before(d.held) {
+			d.Logger.WarnContext(ctx, "the lease of this server runs out: its deployments are left to others")
+			d.held = time.Time{} // there is nothing to lose until it has a lease again
+			return
 		}
 		select {
 		case <-ctx.Done():
@@ -162,23 +193,27 @@ func (d *Deployments) loop(ctx context.Context) {
 	}
 }
 
-// runOnce gives every deployment a keeper.
-func (d *Deployments) runOnce(ctx context.Context) error {
-	all, err := d.Store.DeploymentList(ctx, "")
+// runOnce gives every deployment of this server a keeper, for as long as keeping lasts.
+func (d *Deployments) runOnce(ctx, keeping context.Context) error {
+	asked := time.Now()
+	claiming, cancel := context.WithTimeout(ctx, d.Lease/3)
+	defer cancel()
+	all, err := d.Store.DeploymentClaim(claiming, d.Server, d.URL, d.Lease)
 	if err != nil {
 		return err
 	}
+	d.held = asked.Add(d.Lease / 3) // the next try has another third
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, one := range all {
 		key := Key{one.Project, one.Name}
-		if d.keepers[key] != nil {
+		if d.keepers[key] != nil || d.foreign(one) && !d.Host.Alive(key) {
 			continue
 		}
 		k := newKeeper(d, key)
 		d.keepers[key] = k
 		d.work.Go(func() {
-			k.keep(ctx)
+			k.keep(keeping)
 			d.mu.Lock()
 			delete(d.keepers, key)
 			d.mu.Unlock()
@@ -186,6 +221,33 @@ func (d *Deployments) runOnce(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// foreign reports whether another server keeps a deployment.
+func (d *Deployments) foreign(one store.Deployment) bool {
+	return d.Server != "" && one.Keeper != d.Server && d.Store.Shared()
+}
+
+// ElsewhereError says that a deployment is served by another server.
+type ElsewhereError struct {
+	Key Key
+	URL string // of the server; "" when it is not alive
+}
+
+func (e *ElsewhereError) Error() string {
+	if e.URL == "" {
+		return "the server that keeps the function " + e.Key.String() + " is not alive; another takes it over in a moment"
+	}
+	return "the function " + e.Key.String() + " is kept by the server at " + e.URL + "; ask there"
+}
+
+// Here returns an error when a deployment is not there, or served by another server.
+func (d *Deployments) Here(ctx context.Context, key Key) error {
+	one, err := d.Store.DeploymentGet(ctx, key.Project, key.Name)
+	if err == nil && d.foreign(one) {
+		return fault.Unavailable("%w", &ElsewhereError{key, one.KeeperURL})
+	}
+	return err
 }
 
 // nudge makes the keeper of a deployment look now.
@@ -246,7 +308,9 @@ func (d *Deployments) Ready(ctx context.Context, key Key) error {
 			return false, err
 		case one.Removed:
 			return false, fault.NotFound("the function %s is being deleted", key)
-		case len(one.Stable) > 0 && d.Host.Alive(key):
+		case d.foreign(one) && one.KeeperURL != "":
+			return false, &ElsewhereError{key, one.KeeperURL}
+		case len(one.Stable) > 0 && !d.foreign(one) && d.Host.Alive(key):
 			return true, nil
 		case one.State == stateError || one.State == stateUnhealthy:
 			return false, fault.Unavailable("the function %s does not serve: %s", key, one.Message)

@@ -152,6 +152,10 @@ func (d *Deployments) addRevision(ctx context.Context, tx *store.Tx, key Key, fr
 	if err := tx.DeploymentPut(one); err != nil {
 		return err
 	}
+	// Its code is on this server; the others come after it.
+	if err := tx.DeploymentKeep(key.Project, key.Name, d.Server); err != nil {
+		return err
+	}
 	return tx.RevisionPut(store.DeploymentRevision{Project: key.Project, Name: key.Name, Number: one.Revision, Hash: hash, State: revisionBuilding})
 }
 
@@ -295,8 +299,9 @@ func find(d store.Deployment, revisions []store.DeploymentRevision, target strin
 // Remove asks for the end of a deployment and waits until it is gone, or for as
 // long as ctx allows. One that is not there is no error.
 func (d *Deployments) Remove(ctx context.Context, key Key) error {
+	keptBy := ""
 	err := d.Store.DeploymentUpdate(ctx, key.Project, key.Name, func(_ *store.Tx, one *store.Deployment) error {
-		one.Removed = true
+		one.Removed, keptBy = true, one.KeeperURL
 		return nil
 	})
 	if fault.Is(err, fault.CodeNotFound) {
@@ -305,7 +310,7 @@ func (d *Deployments) Remove(ctx context.Context, key Key) error {
 	if err != nil {
 		return err
 	}
-	if d.stop == nil { // nobody keeps it in this process
+	if d.stop == nil && keptBy == "" { // nobody keeps it in this process, or in another
 		k := newKeeper(d, key)
 		return k.remove(ctx)
 	}

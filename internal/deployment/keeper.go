@@ -100,6 +100,9 @@ func (k *keeper) step(ctx context.Context) (gone, busy bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
+	if k.foreign(d) {
+		return true, false, k.yield(ctx, d)
+	}
 	if d.Removed {
 		err := k.remove(ctx)
 		return err == nil, true, err
@@ -410,6 +413,15 @@ func (k *keeper) set(ctx context.Context, state, message string, change func(*st
 	k.Logger.InfoContext(ctx, "deployment", "function", k.key.String(), "state", state, "message", message)
 	k.announce()
 	return nil
+}
+
+// yield ends the processor that is still here of a deployment that another server keeps.
+func (k *keeper) yield(ctx context.Context, d store.Deployment) error {
+	k.Logger.WarnContext(ctx, "another server keeps the deployment", "function", k.key.String(), "server", d.KeeperURL)
+	k.abandon()
+	stop, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	return k.Host.Stop(stop, k.key)
 }
 
 // remove lets the processor finish and deletes all that is kept.

@@ -52,6 +52,7 @@ type Options struct {
 type Gateway struct {
 	Options
 	transport *http.Transport
+	others    *http.Transport // to other servers
 	proxy     *httputil.ReverseProxy
 }
 
@@ -65,6 +66,10 @@ func New(options Options) *Gateway {
 		DialContext: g.dial, MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, DisableCompression: true,
 		MaxResponseHeaderBytes: 1 << 20,
 	}
+	g.others = &http.Transport{
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second,
+		DisableCompression: true, MaxResponseHeaderBytes: 1 << 20,
+	}
 	g.proxy = &httputil.ReverseProxy{
 		Transport: g.transport, FlushInterval: -1, Rewrite: g.rewrite, ErrorHandler: g.failed,
 		ModifyResponse: func(response *http.Response) error {
@@ -77,7 +82,10 @@ func New(options Options) *Gateway {
 }
 
 // Close lets go of the connections to functions.
-func (g *Gateway) Close() { g.transport.CloseIdleConnections() }
+func (g *Gateway) Close() {
+	g.transport.CloseIdleConnections()
+	g.others.CloseIdleConnections()
+}
 
 // target is where a request goes, in its context.
 type target struct {
@@ -85,6 +93,7 @@ type target struct {
 	path   string // escaped, of the function
 	prefix string // that was cut off
 	failed bool   // it is answered with an error
+	server string // another one, which has the function
 }
 
 type targetKey struct{}
@@ -117,12 +126,18 @@ func (g *Gateway) Forward(w http.ResponseWriter, r *http.Request, key deployment
 	to := &target{key: key, path: path, prefix: prefix}
 	r = r.WithContext(context.WithValue(r.Context(), targetKey{}, to))
 	if r.ContentLength == 0 {
-		g.proxy.ServeHTTP(w, r)
+		if g.proxy.ServeHTTP(w, r); to.server != "" {
+			g.pass(w, r, to)
+		}
 		return
 	}
 	sent := &upload{ReadCloser: r.Body}
 	r.Body = sent
 	g.proxy.ServeHTTP(w, r)
+	if to.server != "" { // nothing of the body was read
+		sent.closed.Store(false)
+		g.pass(w, r, to)
+	}
 	if to.failed && !sent.over.Load() { // before it had sent everything, which it may do before it reads
 		edge.Discard(w, r, sent.ReadCloser)
 	}
@@ -152,6 +167,44 @@ func (u *upload) Close() error {
 	return nil
 }
 
+// passed marks a request that another server has passed on: it goes no further.
+const passed = "X-Millrace-Passed"
+
+// pass hands a request to the gateway of the server that has the function.
+func (g *Gateway) pass(w http.ResponseWriter, r *http.Request, to *target) {
+	server, err := url.Parse(to.server)
+	switch {
+	case err != nil:
+		answer(w, err)
+		return
+	case r.Header.Get(passed) != "":
+		answer(w, fault.Unavailable("the function %s moves between servers, or the server at %s cannot be reached there; ask again in a moment", to.key, to.server))
+		return
+	}
+	proxy := &httputil.ReverseProxy{
+		Transport: g.others, FlushInterval: -1, ErrorLog: g.proxy.ErrorLog, ModifyResponse: g.proxy.ModifyResponse,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			g.rewrite(p)
+			p.Out.URL.Scheme, p.Out.URL.Host = server.Scheme, server.Host
+			before := Prefix + url.PathEscape(to.key.Project) + "/" + url.PathEscape(to.key.Name)
+			p.Out.URL.RawPath = before + to.path
+			p.Out.URL.Path, _ = url.PathUnescape(p.Out.URL.RawPath)
+			p.Out.Header.Set(passed, "1")
+			if g.Token != "" { // servers on one database have one token
+				p.Out.Header.Set("Authorization", "Bearer "+g.Token)
+			}
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			var op *net.OpError
+			if errors.As(err, &op) && op.Op == "dial" {
+				err = fault.Unavailable("the server at %s, which keeps the function %s, cannot be reached; if it is gone, another takes the function over in a moment", to.server, to.key)
+			}
+			g.failed(w, r, err)
+		},
+	}
+	proxy.ServeHTTP(w, r)
+}
+
 func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	to := p.In.Context().Value(targetKey{}).(*target)
 	p.Out.URL.Scheme, p.Out.URL.Host = "http", hostOf(to.key)
@@ -160,6 +213,7 @@ func (g *Gateway) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Host = p.In.Host
 	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
 	p.SetXForwarded()
+	p.Out.Header.Del(passed)
 	if to.prefix != "" {
 		p.Out.Header.Set("X-Forwarded-Prefix", to.prefix)
 	}
@@ -222,6 +276,11 @@ func (g *Gateway) dial(ctx context.Context, _, address string) (net.Conn, error)
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	to := r.Context().Value(targetKey{}).(*target)
 	to.failed = true
+	var elsewhere *deployment.ElsewhereError
+	if errors.As(err, &elsewhere) {
+		to.failed, to.server = false, elsewhere.URL
+		return
+	}
 	var domain *fault.Error
 	var large *http.MaxBytesError
 	switch {

@@ -25,6 +25,8 @@ type Deployment struct {
 	State         string  // building, deploying, ready, error, unhealthy, scaledToZero, removing
 	Message       string  // why it is in that state, for people
 	Status        document.Object
+	Keeper        string // id of the server that keeps it, where several share a database; "" for none yet
+	KeeperURL     string // its address while it is alive
 	Created       time.Time
 	Updated       time.Time
 }
@@ -46,7 +48,8 @@ type DeploymentRevision struct {
 	Created       time.Time
 }
 
-// DeploymentPut creates the deployment or replaces what is kept of it.
+// DeploymentPut creates the deployment or replaces what is kept of it, but for its
+// keeper: a server becomes that by DeploymentClaim or DeploymentKeep.
 // fault.CodeNotFound when the project does not exist.
 func (tx *Tx) DeploymentPut(d Deployment) error {
 	if err := tx.requireProject(d.Project); err != nil {
@@ -85,9 +88,56 @@ func (s *Store) DeploymentUpdate(ctx context.Context, project, name string, chan
 	})
 }
 
-const deploymentColumns = `SELECT project, name, function, tag, kind, removed, revision, routes, stable, port, state, message, status, created, updated FROM deployments`
+const (
+	deploymentColumns = `SELECT project, name, function, tag, kind, removed, revision, routes, stable, port, state, message, status, created, updated, keeper, `
+	// The clocks of servers differ, so that of the database decides.
+	databaseNow = `(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint`
+	keeperURL   = `COALESCE((SELECT url FROM servers WHERE servers.id = deployments.keeper AND until > ` + databaseNow + `), '')`
+)
+
+// Shared reports whether several servers may use the database at once.
+func (s *Store) Shared() bool { return s.read.dialect.postgres }
+
+// DeploymentClaim says that the server id, reached at url, is alive for the time lease
+// from now on, makes it the keeper of all deployments whose keeper is not alive, and
+// returns all deployments as DeploymentList does. A database that is not shared has
+// one server, which keeps all; there it does nothing else.
+func (s *Store) DeploymentClaim(ctx context.Context, id, url string, lease time.Duration) (all []Deployment, err error) {
+	if !s.Shared() {
+		return s.DeploymentList(ctx, "")
+	}
+	err = s.Tx(ctx, func(tx *Tx) error {
+		if err := tx.advise(exclusive, "keepers of deployments"); err != nil { // one claims after the other
+			return err
+		}
+		if _, err := tx.exec(`INSERT INTO servers (id, url, until) VALUES (?, ?, `+databaseNow+` + ?)
+			ON CONFLICT (id) DO UPDATE SET url = excluded.url, until = excluded.until`, id, url, lease.Microseconds()); err != nil {
+			return wrap(err, "renew the lease of server %s", clip(id))
+		}
+		if _, err := tx.exec(`UPDATE deployments SET keeper = ? WHERE keeper <> ?
+			AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = deployments.keeper AND s.until > `+databaseNow+`)`, id, id); err != nil {
+			return wrap(err, "claim deployments")
+		}
+		if _, err := tx.exec(`DELETE FROM servers WHERE until < ` + databaseNow); err != nil {
+			return wrap(err, "forget servers")
+		}
+		all, err = tx.deployments(ctx, ` ORDER BY project, name`)
+		return err
+	})
+	return all, err
+}
+
+// DeploymentKeep makes a server the keeper of a deployment that has none.
+func (tx *Tx) DeploymentKeep(project, name, server string) error {
+	_, err := tx.exec(`UPDATE deployments SET keeper = ? WHERE project = ? AND name = ? AND keeper = ''`, server, project, name)
+	return wrap(err, "keep deployment %s/%s", clip(project), clip(name))
+}
 
 func (v view) deployments(ctx context.Context, query string, args ...any) (out []Deployment, err error) {
+	url := `''`
+	if v.dialect.postgres {
+		url = keeperURL
+	}
 	err = v.each(ctx, func(rows *sql.Rows) error {
 		var (
 			d                      Deployment
@@ -95,7 +145,7 @@ func (v view) deployments(ctx context.Context, query string, args ...any) (out [
 			created, updated       sql.NullInt64
 		)
 		if err := rows.Scan(&d.Project, &d.Name, &d.Function, &d.Tag, &d.Kind, &d.Removed, &d.Revision, &routes, &stable, &d.Port, &d.State, &d.Message,
-			&status, &created, &updated); err != nil {
+			&status, &created, &updated, &d.Keeper, &d.KeeperURL); err != nil {
 			return err
 		}
 		if err := json.Unmarshal(routes, &d.Routes); err != nil {
@@ -111,7 +161,7 @@ func (v view) deployments(ctx context.Context, query string, args ...any) (out [
 		}
 		out = append(out, d)
 		return nil
-	}, deploymentColumns+query, args...)
+	}, deploymentColumns+url+` FROM deployments`+query, args...)
 	return out, wrap(err, "read deployments")
 }
 

@@ -22,6 +22,17 @@ func (o *ownAddress) stop(ctx context.Context) {
 	}
 }
 
+// listenAgain opens the own address if something else had it; true if it has now.
+func (p *processor) listenAgain() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.own != nil || p.desired.Listen == "" || p.listen(p.desired) != nil {
+		return false
+	}
+	p.message = ""
+	return true
+}
+
 // listen opens or changes the own address, and lets its limits and those of the
 // socket hold for new connections.
 func (p *processor) listen(desired realtime.Desired) error {

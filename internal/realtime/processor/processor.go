@@ -182,7 +182,9 @@ func (p *processor) run(ctx context.Context, desired realtime.Desired) error {
 			if err := trimLog(p.dir, p.logLimit()); err != nil {
 				p.logger.Error("shorten the log", "error", err)
 			}
-			continue
+			if !p.listenAgain() {
+				continue
+			}
 		}
 		p.settle()
 	}

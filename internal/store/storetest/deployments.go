@@ -2,7 +2,10 @@ package storetest
 
 import (
 	"errors"
+	"strconv"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
@@ -11,6 +14,7 @@ import (
 
 func testDeployments(t *testing.T, fresh Fresh) {
 	t.Run("are kept with their revisions", func(t *testing.T) { testDeploymentKept(t, fresh) })
+	t.Run("have one keeper", func(t *testing.T) { testKeepers(t, fresh) })
 	t.Run("status of functions", func(t *testing.T) { testFunctionStatus(t, fresh) })
 	t.Run("API gateways", func(t *testing.T) { testGateways(t, fresh) })
 }
@@ -22,6 +26,74 @@ func (b *bundle) deploy(d store.Deployment, hash string) {
 			Project: d.Project, Name: d.Name, Number: d.Revision, Hash: hash, State: "building",
 		}))
 	}))
+}
+
+// testKeepers: of several servers on one database exactly one keeps a deployment, and
+// another one only when its lease is over.
+func testKeepers(t *testing.T, fresh Fresh) {
+	b := setup(t, fresh)
+	other := b.open()
+	const names = 8
+	for i := range names {
+		b.deploy(store.Deployment{Project: "default", Name: "f" + strconv.Itoa(i), Function: "f", Tag: "latest", Kind: "nuclio", Revision: 1}, "a1")
+	}
+	b.must(b.Tx(b.ctx, func(tx *store.Tx) error {
+		return errors.Join(tx.DeploymentKeep("default", "f0", "B"), tx.DeploymentKeep("default", "f0", "A"))
+	}))
+	if !b.Shared() {
+		all, err := b.DeploymentClaim(b.ctx, "A", "http://a", time.Minute)
+		b.must(err)
+		if len(all) != names || all[1].Keeper != "" || all[1].KeeperURL != "" {
+			t.Errorf("claimed %+v", all)
+		}
+		return
+	}
+	// f0 was given to B, which has not been heard of: whoever comes first has all.
+	var claims sync.WaitGroup
+	for id, s := range map[string]*store.Store{"A": b.Store, "B": other} {
+		claims.Go(func() {
+			if _, err := s.DeploymentClaim(b.ctx, id, "http://"+id, time.Hour); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	claims.Wait()
+	all, err := other.DeploymentList(b.ctx, "")
+	b.must(err)
+	for _, one := range all {
+		if one.Keeper != all[0].Keeper || one.KeeperURL != "http://"+one.Keeper {
+			t.Errorf("%s is kept by %q at %q, the first by %q", one.Name, one.Keeper, one.KeeperURL, all[0].Keeper)
+		}
+	}
+	first, second := "A", "B"
+	if all[0].Keeper == "B" {
+		first, second = second, first
+	}
+	// The lease of the first runs out, which the database's clock says and not ours.
+	b.must2(b.DeploymentClaim(b.ctx, first, "http://"+first, -time.Second))
+	one, err := b.DeploymentGet(b.ctx, "default", "f3")
+	b.must(err)
+	if one.Keeper != first || one.KeeperURL != "" {
+		t.Errorf("without a lease: kept by %q at %q", one.Keeper, one.KeeperURL)
+	}
+	// What is written of a deployment leaves its keeper alone.
+	b.must(b.DeploymentUpdate(b.ctx, "default", "f3", func(_ *store.Tx, d *store.Deployment) error {
+		d.Keeper, d.State = "C", "ready"
+		return nil
+	}))
+	b.must2(other.DeploymentClaim(b.ctx, second, "http://"+second, time.Hour))
+	all, err = b.DeploymentClaim(b.ctx, first, "http://"+first, time.Hour)
+	b.must(err)
+	for _, one := range all {
+		if one.Keeper != second || one.KeeperURL != "http://"+second {
+			t.Errorf("%s is kept by %q at %q, want %q", one.Name, one.Keeper, one.KeeperURL, second)
+		}
+	}
+}
+
+func (b *bundle) must2(_ []store.Deployment, err error) {
+	b.Helper()
+	b.must(err)
 }
 
 func testDeploymentKept(t *testing.T, fresh Fresh) {
