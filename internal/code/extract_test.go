@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -64,6 +65,44 @@ func pack(t *testing.T, path string, size int64) {
 	}
 }
 
+// sparse writes an archive of one file that is a single hole, in GNU's PAX format 0.1.
+func sparse(t *testing.T, size int64) string {
+	t.Helper()
+	records := ""
+	for _, record := range []string{"GNU.sparse.major=0", "GNU.sparse.minor=1", "GNU.sparse.name=holes", "GNU.sparse.size=" + strconv.FormatInt(size, 10), "GNU.sparse.numblocks=1", "GNU.sparse.map=" + strconv.FormatInt(size, 10) + ",0"} {
+		n := len(record) + 3
+		for len(strconv.Itoa(n))+len(record)+2 != n {
+			n++
+		}
+		records += strconv.Itoa(n) + " " + record + "\n"
+	}
+	var raw bytes.Buffer
+	zipped := gzip.NewWriter(&raw)
+	block := func(name string, kind byte, content string) {
+		header := make([]byte, 512)
+		copy(header, name)
+		copy(header[100:], "0000644\x000000000\x000000000\x00")
+		copy(header[124:], fmt.Sprintf("%011o\x00%011o\x00        ", len(content), 0))
+		header[156] = kind
+		copy(header[257:], "ustar\x0000")
+		sum := 0
+		for _, b := range header {
+			sum += int(b)
+		}
+		copy(header[148:], fmt.Sprintf("%06o\x00 ", sum))
+		_, _ = zipped.Write(header)
+		_, _ = zipped.Write(append([]byte(content), make([]byte, (512-len(content)%512)%512)...))
+	}
+	block("PaxHeaders/holes", tar.TypeXHeader, records)
+	block("holes", tar.TypeReg, "")
+	_, _ = zipped.Write(make([]byte, 1024))
+	path := filepath.Join(t.TempDir(), "sparse.tar.gz")
+	if err := errors.Join(zipped.Close(), os.WriteFile(path, raw.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func TestExtract(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "out")
@@ -114,6 +153,16 @@ func TestExtractRefuses(t *testing.T) {
 	pack(t, bomb, 63<<20)
 	if err := code.Extract(bomb, folder); err != nil {
 		t.Errorf("large but within the limit: %v", err)
+	}
+	// A file of which the archive has holes alone counts with its whole size.
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := code.Extract(sparse(t, 1<<30), folder); !fault.Is(err, fault.CodeInvalid) || !strings.Contains(err.Error(), "more than the 67108864 bytes") {
+		t.Errorf("sparse: %v", err)
+	}
+	if _, err := os.Stat(folder); err == nil {
+		t.Error("the sparse file left something behind")
 	}
 	notTar := filepath.Join(t.TempDir(), "x.tar.gz")
 	_ = os.WriteFile(notTar, []byte("hello"), 0o600)

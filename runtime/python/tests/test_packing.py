@@ -379,6 +379,56 @@ class InputsTest(WorkerCase):
         self.assertIn("lies outside", self.results(code, run=run)["return"])
         self.assertFalse(os.path.exists(self.folder + "/outside.txt"))
 
+    def test_links_devices_and_holes_in_an_archive_are_refused_and_an_inner_archive_stays_packed(self):
+        code = """
+            import io, os, tarfile, tempfile, zipfile, millrace._unpack as u
+            def handler(folder):
+                tempfile.tempdir = folder
+                u._SMALL = 64 << 20
+                said = []
+
+                def read(name):
+                    item = type("Item", (), {"local": lambda self: folder + "/" + name})()
+                    try:
+                        found = u._path(item, {"is_directory": True})
+                        said.append(sorted(os.listdir(found)))
+                    except ValueError as error:
+                        said.append(str(error))
+                for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+                    with tarfile.open(folder + "/a.tar", "w") as t:
+                        t.addfile(tarfile.TarInfo("first.txt"))
+                        info = tarfile.TarInfo("bad")
+                        info.type, info.linkname = kind, "/etc/passwd"
+                        t.addfile(info)
+                    read("a.tar")
+                for name in ("../up.txt", "/tmp/absolute.txt"):
+                    with tarfile.open(folder + "/a.tar", "w") as t:
+                        t.addfile(tarfile.TarInfo(name))
+                    read("a.tar")
+                # A sparse file of a gigabyte that takes no room in the archive.
+                with tarfile.open(folder + "/a.tar", "w", format=tarfile.PAX_FORMAT) as t:
+                    info = tarfile.TarInfo("holes")
+                    info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.name": "holes",
+                                        "GNU.sparse.size": str(1 << 30), "GNU.sparse.numblocks": "0", "GNU.sparse.map": "0,0"}
+                    t.addfile(info)
+                read("a.tar")
+                inner = io.BytesIO()
+                with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as z:
+                    z.writestr("zeros", bytes(65 << 20))
+                with zipfile.ZipFile(folder + "/a.zip", "w") as z:
+                    z.writestr("inner.zip", inner.getvalue())
+                read("a.zip")
+                return [said, sorted(name for name in os.listdir(folder) if name.startswith("input-"))]
+            """
+        said, folders = self.results(code, run={"spec": {"parameters": {"folder": self.folder}}})["return"]
+        for text in said[:4]:
+            self.assertEqual(text, "the archive has the member 'bad', which is no file and no folder")
+        for text, name in zip(said[4:6], ("../up.txt", "/tmp/absolute.txt")):
+            self.assertEqual(text, "the archive has the member %r, which lies outside of it" % name)
+        self.assertIn("unpacks to more than the 67108864 bytes", said[6])
+        self.assertEqual(said[7], ["inner.zip"])
+        self.assertEqual(len(folders), 1, "what was refused left a folder behind")
+
     @needs_numpy
     def test_numpy(self):
         self.assertEqual(
