@@ -38,6 +38,7 @@ type keeper struct {
 	started   time.Time // the last start
 	notBefore time.Time // of the next start
 	lastError string
+	seen      []store.Route // what was asked for when the step at hand began
 }
 
 type built struct {
@@ -100,6 +101,7 @@ func (k *keeper) step(ctx context.Context) (gone, busy bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
+	k.seen = d.Routes
 	if k.foreign(d) {
 		return true, false, k.yield(ctx, d)
 	}
@@ -378,10 +380,14 @@ func (k *keeper) tell(ctx context.Context, desired realtime.Desired) error {
 }
 
 // set changes state and status of the deployment and of its function, if they
-// differ. change may be nil.
+// differ, and if what is asked for is still what the step at hand has seen: else they
+// would be told of something older. change may be nil.
 func (k *keeper) set(ctx context.Context, state, message string, change func(*store.Deployment)) error {
 	changed := false
 	err := k.Store.DeploymentUpdate(ctx, k.key.Project, k.key.Name, func(tx *store.Tx, d *store.Deployment) error {
+		if !slices.Equal(d.Routes, k.seen) {
+			return nil
+		}
 		before := *d
 		before.Status = document.Clone(d.Status)
 		d.State, d.Message = state, message
