@@ -19,6 +19,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -122,7 +123,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // the client's path began with.
 func (g *Gateway) Forward(w http.ResponseWriter, r *http.Request, key deployment.Key, path, prefix string) {
 	// Else the server reads the whole body before it lets the first byte of an answer out.
-	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 is so anyway
+	control := http.NewResponseController(w)
+	_ = control.EnableFullDuplex() // HTTP/2 is so anyway
 	to := &target{key: key, path: path, prefix: prefix}
 	r = r.WithContext(context.WithValue(r.Context(), targetKey{}, to))
 	if r.ContentLength == 0 {
@@ -133,11 +135,13 @@ func (g *Gateway) Forward(w http.ResponseWriter, r *http.Request, key deployment
 	}
 	sent := &upload{ReadCloser: r.Body}
 	r.Body = sent
+	defer sent.quiet(control) // also when the proxy gives up an answer by a panic
 	g.proxy.ServeHTTP(w, r)
 	if to.server != "" { // nothing of the body was read
 		sent.closed.Store(false)
 		g.pass(w, r, to)
 	}
+	sent.quiet(control)
 	if to.failed && !sent.over.Load() { // before it had sent everything, which it may do before it reads
 		edge.Discard(w, r, sent.ReadCloser)
 	}
@@ -146,11 +150,25 @@ func (g *Gateway) Forward(w http.ResponseWriter, r *http.Request, key deployment
 // upload is a request's body, which stays open when the proxy has closed it.
 type upload struct {
 	io.ReadCloser
-	over   atomic.Bool // nothing more comes
-	closed atomic.Bool
+	reading sync.Mutex
+	over    atomic.Bool // nothing more comes
+	closed  atomic.Bool
+}
+
+// quiet returns when nobody reads the body any more: the proxy's transport may still do
+// so when it has its answer, and the connection is the server's again afterwards.
+func (u *upload) quiet(control *http.ResponseController) {
+	u.closed.Store(true)
+	if !u.reading.TryLock() {
+		_ = control.SetReadDeadline(time.Now()) // the client does not send
+		u.reading.Lock()
+	}
+	u.reading.Unlock()
 }
 
 func (u *upload) Read(into []byte) (int, error) {
+	u.reading.Lock()
+	defer u.reading.Unlock()
 	if u.closed.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
