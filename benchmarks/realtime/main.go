@@ -1,10 +1,11 @@
 // Command realtime measures what an event costs: frames into one worker, HTTP
 // into a Python handler beside the same Go server that answers by itself and
-// beside Python's own servers, and what a constant load sees of redeploys, killed
-// workers and a killed server.
+// beside Python's own servers, what a constant load sees of redeploys, killed
+// workers and a killed server, and what threads of free-threaded Python are beside processes.
 //
 //	go run ./benchmarks/realtime [-python python3] [-rows frames,http,large] [-during 5s] [-connections 64] [-workers 2]
 //	go run ./benchmarks/realtime -rows held [-held 1m]
+//	go run ./benchmarks/realtime -rows threads
 //
 // Rows are measured in turn, several times; the best of each is shown, so that
 // other programs on the machine are unfair to none.
@@ -40,7 +41,7 @@ func main() {
 	var python, rows, what string
 	var held time.Duration
 	flag.StringVar(&python, "python", "python3", "interpreter")
-	flag.StringVar(&rows, "rows", "frames,http,large", "what to measure: frames, http, large, held")
+	flag.StringVar(&rows, "rows", "frames,http,large", "what to measure: frames, http, large, held, threads")
 	flag.DurationVar(&b.during, "during", 5*time.Second, "time of each row")
 	flag.IntVar(&b.connections, "connections", 64, "connections of the load")
 	flag.IntVar(&b.workers, "workers", 2, "Python processes")
@@ -95,6 +96,8 @@ func (b *bench) run(python, rows string, held time.Duration) error {
 			}
 		case "held":
 			err = b.held(held)
+		case "threads":
+			err = b.threads()
 		default:
 			err = fmt.Errorf("there is no row %q", row)
 		}

@@ -147,6 +147,11 @@ func freeAddress() (string, error) {
 
 // ours starts a processor with an echo handler.
 func (b *bench) ours(workers int) (*server, error) {
+	return b.deploy(b.python, echoHandler, realtime.Trigger{Name: "http", Kind: realtime.TriggerHTTP, Workers: workers})
+}
+
+// deploy starts a processor with one trigger for the function handler of code.
+func (b *bench) deploy(python, code string, trigger realtime.Trigger) (*server, error) {
 	dir, err := os.MkdirTemp(b.dir, "f")
 	if err != nil {
 		return nil, err
@@ -156,10 +161,10 @@ func (b *bench) ours(workers int) (*server, error) {
 		return nil, err
 	}
 	err = d.WriteRevision(realtime.Revision{
-		Number: 1, Project: "default", Name: "echo", Kind: "nuclio", Mode: realtime.ModeHandler, Python: b.python, Runtime: b.runtime,
+		Number: 1, Project: "default", Name: "echo", Kind: "nuclio", Mode: realtime.ModeHandler, Python: python, Runtime: b.runtime,
 		File: "echo.py", Handler: "handler", Replicas: realtime.Replicas{Min: 1, Max: 1},
-		Triggers: []realtime.Trigger{{Name: "http", Kind: realtime.TriggerHTTP, Workers: workers}},
-	}, map[string][]byte{"echo.py": []byte(echoHandler)})
+		Triggers: []realtime.Trigger{trigger},
+	}, map[string][]byte{"echo.py": []byte(code)})
 	if err != nil {
 		return nil, err
 	}

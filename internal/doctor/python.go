@@ -36,12 +36,12 @@ func (c Python) Check(ctx context.Context) Finding {
 		switch {
 		case i.Executable == chosen.Executable:
 		case i.Usable():
-			others = append(others, i.Version.String())
+			others = append(others, i.Release())
 		default:
 			old = append(old, i.Version.String())
 		}
 	}
-	detail := fmt.Sprintf("%s (%s)", chosen.Version, chosen.Executable)
+	detail := fmt.Sprintf("%s (%s)", chosen.Release(), chosen.Executable)
 	if len(others) > 0 {
 		detail += ", also " + strings.Join(others, ", ")
 	}

@@ -38,6 +38,14 @@ func (i Interpreter) Identity() string {
 // Usable reports whether functions can run on the interpreter.
 func (i Interpreter) Usable() bool { return i.Implementation == "cpython" && i.Version.Supported() }
 
+// Release is the version as one asks for it: "3.13.5", and "3.13.5t" of a free-threaded build.
+func (i Interpreter) Release() string {
+	if i.FreeThreaded() {
+		return i.Version.String() + "t"
+	}
+	return i.Version.String()
+}
+
 // FreeThreaded reports whether it is a build without a global interpreter lock.
 func (i Interpreter) FreeThreaded() bool { return freeABI.MatchString(i.ABI) }
 
@@ -190,7 +198,7 @@ func notFound(want Constraint, all []Interpreter) error {
 	var found []string
 	for _, i := range all {
 		if i.Usable() {
-			found = append(found, fmt.Sprintf("%s (%s)", i.Version, i.Executable))
+			found = append(found, fmt.Sprintf("%s (%s)", i.Release(), i.Executable))
 		}
 	}
 	what := fmt.Sprintf("no Python %d.%d or newer was found", Oldest.Major, Oldest.Minor)

@@ -154,7 +154,7 @@ func TestSelect(t *testing.T) {
 		want                []string
 	}{
 		{"3.10", "", fault.CodePrecondition, []string{"3.10", "3.13.0", py311, "install"}},
-		{"3.8", "", fault.CodePrecondition, []string{"no Python 3.8", "3.12.5"}},
+		{"3.8", "", fault.CodePrecondition, []string{"no Python 3.8", "3.12.5", "3.12.11t"}},
 		{"x", "", fault.CodeInvalid, []string{`"x"`}},
 		{"", m.path("nothing"), fault.CodePrecondition, []string{"nothing", "--python"}},
 		{"", "python9", fault.CodePrecondition, []string{"python9", "PATH"}},
