@@ -383,7 +383,11 @@ func (k *keeper) tell(ctx context.Context, desired realtime.Desired) error {
 // differ, and if what is asked for is still what the step at hand has seen: else they
 // would be told of something older. change may be nil.
 func (k *keeper) set(ctx context.Context, state, message string, change func(*store.Deployment)) error {
-	changed := false
+	text := "the function is " + state
+	if message != "" {
+		text += ": " + message
+	}
+	changed, said := false, false
 	err := k.Store.DeploymentUpdate(ctx, k.key.Project, k.key.Name, func(tx *store.Tx, d *store.Deployment) error {
 		if !slices.Equal(d.Routes, k.seen) {
 			return nil
@@ -397,7 +401,7 @@ func (k *keeper) set(ctx context.Context, state, message string, change func(*st
 		if changed = !reflect.DeepEqual(before, *d); !changed {
 			return nil
 		}
-		return tx.FunctionStatus(d.Project, d.Function, d.Tag, func(status document.Object) {
+		err := tx.FunctionStatus(d.Project, d.Function, d.Tag, func(status document.Object) {
 			for key, value := range d.Status {
 				status[key] = value
 			}
@@ -407,15 +411,15 @@ func (k *keeper) set(ctx context.Context, state, message string, change func(*st
 				status["error"] = message
 			}
 		})
+		if err == nil && !said { // before anybody sees the state, and ends following the log
+			said = true
+			k.Host.Say(k.key, text)
+		}
+		return err
 	})
 	if err != nil || !changed {
 		return err
 	}
-	text := "the function is " + state
-	if message != "" {
-		text += ": " + message
-	}
-	k.Host.Say(k.key, text)
 	k.Logger.InfoContext(ctx, "deployment", "function", k.key.String(), "state", state, "message", message)
 	k.announce()
 	return nil

@@ -141,9 +141,9 @@ func (g *Gateway) Forward(w http.ResponseWriter, r *http.Request, key deployment
 		sent.closed.Store(false)
 		g.pass(w, r, to)
 	}
-	sent.quiet(control)
+	sent.closed.Store(true)
 	if to.failed && !sent.over.Load() { // before it had sent everything, which it may do before it reads
-		edge.Discard(w, r, sent.ReadCloser)
+		edge.Discard(w, r, rest{sent})
 	}
 }
 
@@ -183,6 +183,15 @@ func (u *upload) Read(into []byte) (int, error) {
 func (u *upload) Close() error {
 	u.closed.Store(true)
 	return nil
+}
+
+// rest is what has not been read of a body.
+type rest struct{ *upload }
+
+func (b rest) Read(into []byte) (int, error) {
+	b.reading.Lock() // what the transport reads still is lost, and has an end
+	defer b.reading.Unlock()
+	return b.ReadCloser.Read(into)
 }
 
 // passed marks a request that another server has passed on: it goes no further.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -305,9 +306,14 @@ func (p *Processors) Said(key deployment.Key, after int64) (text string, last in
 // the ports of outgoing connections.
 const firstPort, lastPort = 30000, 32767
 
-// FreePort implements deployment.Host.
+// FreePort implements deployment.Host. Where it begins to look depends on the data
+// directory: servers that look at the same time would else find the same port.
 func (p *Processors) FreePort(taken map[int]bool) (int, error) {
-	for port := firstPort; port <= lastPort; port++ {
+	const ports = lastPort - firstPort + 1
+	at := fnv.New32a()
+	_, _ = at.Write([]byte(p.dataDir)) // it never fails
+	for i := range uint32(ports) {
+		port := firstPort + int((at.Sum32()%ports+i)%ports)
 		if taken[port] {
 			continue
 		}
