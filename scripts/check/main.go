@@ -82,10 +82,10 @@ func steps() []step {
 		{"vulns", "govulncheck", (*check).vulns, false},
 		{"unit", "all Go tests but the suites below", (*check).unit, false},
 		{"python", "the Python runtime beside the MLRun package", (*check).python, false},
-		{"threads", "workers and functions on free-threaded Python", (*check).threads, false},
 		{"stories", "user stories as scripts", suite("./test/stories/...", 15*time.Minute), false},
 		{"conformance", "what a function object does, on every backend", suite("./test/conformance/...", 20*time.Minute), false},
 		{"sdk", "the stock MLRun SDK against a started server", suite("./test/sdk/...", 40*time.Minute), false},
+		{"threads", "workers and functions on free-threaded Python", (*check).threads, false},
 		{"race", "the Go tests again under the race detector", (*check).race, false},
 		{"chaos", "everything killed at random moments, nothing lost", suite("./test/chaos/...", 15*time.Minute), false},
 		// A search is not a test: what it finds depends on chance. Its findings become
