@@ -113,6 +113,9 @@ func buildFree(ctx context.Context, prefix string) error {
 			return fmt.Errorf("%s: %w\n%s", strings.Join(step, " "), err, out[max(0, len(out)-4000):])
 		}
 	}
+	if err := exec.CommandContext(ctx, filepath.Join(prefix, "bin", "python3"), "-c", "import zlib, bz2, lzma, _ctypes").Run(); err != nil {
+		return fmt.Errorf("%w: a module was left out; install zlib1g-dev, libbz2-dev, liblzma-dev and libffi-dev", ErrNoSource)
+	}
 	return nil
 }
 
