@@ -68,6 +68,9 @@ func (c *check) threads() {
 	case errors.Is(err, pyenv.ErrNoSource):
 		c.skip(freeThreaded, err.Error())
 		return
+	case errors.Is(err, pyenv.ErrNoTools): // which .ci/run installs
+		c.skip("a build of "+freeThreaded, err.Error())
+		return
 	case err != nil:
 		c.fail(freeThreaded, err.Error())
 		return

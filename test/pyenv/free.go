@@ -17,9 +17,12 @@ import (
 	"time"
 )
 
-// ErrNoSource says that no free-threaded Python is here and that it cannot be built:
-// there is no Debian mirror that has its source, or no compiler.
-var ErrNoSource = errors.New("no free-threaded Python, and none can be built")
+// Why no free-threaded Python is here and none can be built: no Debian mirror has its
+// source, or what a build needs is not installed.
+var (
+	ErrNoSource = errors.New("no free-threaded Python, and no mirror that has its source")
+	ErrNoTools  = errors.New("no free-threaded Python, and nothing to build it with")
+)
 
 // The source that is built where no free-threaded Python is found, as Debian has it.
 const (
@@ -85,7 +88,7 @@ func isFree(ctx context.Context, python string) bool {
 func buildFree(ctx context.Context, prefix string) error {
 	for _, tool := range []string{"gcc", "make", "tar", "xz"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("%w: there is no %s", ErrNoSource, tool)
+			return fmt.Errorf("%w: there is no %s", ErrNoTools, tool)
 		}
 	}
 	temp, err := os.MkdirTemp("", "python-")
@@ -114,7 +117,7 @@ func buildFree(ctx context.Context, prefix string) error {
 		}
 	}
 	if err := exec.CommandContext(ctx, filepath.Join(prefix, "bin", "python3"), "-c", "import zlib, bz2, lzma, _ctypes").Run(); err != nil {
-		return fmt.Errorf("%w: a module was left out; install zlib1g-dev, libbz2-dev, liblzma-dev and libffi-dev", ErrNoSource)
+		return fmt.Errorf("%w: a module was left out; install zlib1g-dev, libbz2-dev, liblzma-dev and libffi-dev", ErrNoTools)
 	}
 	return nil
 }
