@@ -39,6 +39,9 @@ class _Threads:
         self._all = [Thread(target=self._serve, daemon=True, name="events-%d" % n) for n in range(handler.threads)]
 
     def run(self, first: tuple[int, int, bytes, bytes]) -> None:
+        # While a module in C is imported the interpreter takes its lock, and all threads take turns: not at an answer.
+        import json  # noqa: F401
+
         for thread in self._all:
             thread.start()
         self._open.add(first[0])
