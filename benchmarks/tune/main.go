@@ -120,7 +120,7 @@ func values(r *rival, method string, p problem, budget, seed, parallel int) ([]f
 	own := uint64(seed)
 	s, err := tune.New(tune.Options{
 		Strategy: tune.Strategy(method), Selector: tune.Selector{Result: "f", Minimise: true}, MaxIterations: budget, Seed: &own, ParallelRuns: parallel,
-	}, space, 0, nil)
+	}, space, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func pruned(rival *rival, rule string, p problem, seed int) (regret float64, beg
 		return 0, 0, err
 	}
 	own := uint64(seed)
-	search, err := tune.New(tune.Options{Strategy: tune.Random, MaxIterations: 30 * steps, Seed: &own}, space, 0, nil)
+	search, err := tune.New(tune.Options{Strategy: tune.Random, MaxIterations: 30 * steps, Seed: &own}, space, 0)
 	if err != nil {
 		return 0, 0, err
 	}

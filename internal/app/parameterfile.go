@@ -49,7 +49,7 @@ func (a *App) checkParameterFile(ctx context.Context, runDoc document.Object, na
 	}
 	values, err := tune.ValuesOf(runDoc, options, names, raw)
 	if err == nil {
-		_, err = tune.New(options, values, 0, nil)
+		_, err = tune.New(options, values, 0)
 	}
 	return err
 }

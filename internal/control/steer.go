@@ -38,7 +38,8 @@ func latest(ctx context.Context, tx *store.Tx, key run.Key) (store.Execution, er
 // returns; a task that runs takes it up within a quarter of a second, one that
 // waits when it begins. fault.CodeNotFound when there is no such run,
 // fault.CodeConflict when it is over or not iterative, fault.CodeInvalid when the
-// change does not fit the task.
+// change does not fit the task, as a stop condition with a name that none of its
+// iterations logs.
 func (c *Control) Steer(ctx context.Context, key run.Key, change Steering) error {
 	for begin := c.Now(); ; {
 		var started string // the execution that has to be told itself
@@ -60,6 +61,9 @@ func (c *Control) Steer(ctx context.Context, key run.Key, change Steering) error
 				return err
 			}
 			if err := change.Check(options); err != nil {
+				return err
+			}
+			if err := change.CheckLogged(tune.LoggedOf(document.Map(e.Plan, "search_state"))); err != nil {
 				return err
 			}
 			if e.Phase == "starting" || e.Phase == "running" {

@@ -114,7 +114,7 @@ type Result struct {
 	Failed int // iterations
 	Ended  int
 	Reason tune.Reason // why there was no further iteration
-	// Problem is the first failure to evaluate the stop condition.
+	// Problem is the first failure to evaluate the stop condition, or what is unknown.
 	Problem string
 }
 
@@ -124,7 +124,9 @@ const turn = 50 * time.Millisecond
 // Run executes the task. It returns when every iteration that was begun has ended
 // and every process is gone. When ctx ends, what runs is interrupted and left out
 // of the journal: it has not ended, and is executed by whoever continues; the error
-// is ctx's cause then. Other errors are those of the host and the journal.
+// is ctx's cause then. A task whose Reason is tune.Unknown has failed: what ran was
+// interrupted in the same way, and Problem says why. Other errors are those of the
+// host and the journal.
 func Run(ctx context.Context, task Task) (Result, error) {
 	l := newLoop(ctx, task)
 	err := l.run()

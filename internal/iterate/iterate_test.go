@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -225,7 +226,7 @@ func search(t *testing.T, o tune.Options, values string) *tune.Search {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := tune.New(o, parsed, 1, nil)
+	s, err := tune.New(o, parsed, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,6 +368,27 @@ func TestAStopConditionEndsATaskAtOnce(t *testing.T) {
 	result, err := execute(t, t.Context(), tune.Options{Strategy: tune.Grid, StopCondition: "f > 100", ParallelRuns: 1}, upTo(1000), h, j)
 	if err != nil || result.Reason != tune.Condition || result.Ended != 12 || len(j.children()) != 12 {
 		t.Errorf("%+v, error %v, %d iterations", result, err, len(j.children()))
+	}
+}
+
+// A name in the stop condition that no iteration logs ends the task at once, and what
+// runs is interrupted and left to nobody.
+func TestAnUnknownNameEndsATaskAtOnce(t *testing.T) {
+	t.Parallel()
+	h, j := &fakeHost{act: func(p *fakeProcess, call iterate.Call, observe func(string, document.Object)) iterate.Ending {
+		if call.Iter == 2 {
+			return square(p, call, observe)
+		}
+		return p.wait(time.Minute)
+	}}, &journal{}
+	o := tune.Options{StopCondition: "acuracy > 0.9", ParallelRuns: 3}
+	result, err := execute(t, t.Context(), o, upTo(20), h, j)
+	if err != nil || result.Ended != 1 || result.Reason != tune.Unknown || !strings.Contains(result.Problem, `"acuracy"; results are f`) {
+		t.Errorf("%+v, error %v", result, err)
+	}
+	st, ended, _ := j.state(t)
+	if len(ended) != 1 || st.Stopped != tune.Unknown || st.Next > 5 || h.living != 0 {
+		t.Errorf("%d iterations are written as ended, state %+v, %d processes left", len(ended), st, h.living)
 	}
 }
 

@@ -28,7 +28,7 @@ type loop struct {
 	out      []Record      // to be written before anything else begins
 	claimed  []tune.Trial  // to be begun once it is
 	stale    bool          // the search has changed since it was written
-	stopping bool          // ctx is over
+	stopping bool          // ctx is over, or the task has failed
 	stopBy   time.Time     // when processes that do not give way are killed
 
 	wake  chan struct{}
@@ -78,8 +78,11 @@ func (l *loop) run() error {
 			return err
 		}
 		l.begin()
+		if l.Search.Stopped() == tune.Unknown && !l.stopping {
+			l.stop() // nothing that runs can make it right
+		}
 		if l.flights == 0 && l.stopping {
-			return context.Cause(l.ctx)
+			return context.Cause(l.ctx) // nil when it ends by itself
 		}
 		if l.flights == 0 && len(l.again) == 0 && l.Search.Stopped() != "" {
 			if err := l.steer(); err != nil { // what was wanted in the last moment counts
@@ -98,7 +101,9 @@ func (l *loop) run() error {
 			}
 		case <-done:
 			done = nil
-			l.stop()
+			if !l.stopping {
+				l.stop()
+			}
 		}
 	}
 }
@@ -274,6 +279,9 @@ func (l *loop) state() document.Object {
 	}
 	if best := l.Search.Best(); best.Iter > 0 {
 		body["best"] = best.Iter
+	}
+	if names := l.Search.Logged(); len(names.Document()) > 0 {
+		body["results"] = names.Document()
 	}
 	if changed := l.changed.Document(); len(changed) > 0 {
 		body["changed"] = changed

@@ -149,14 +149,14 @@ func (p *Plan) search(run document.Object) error {
 		return fault.Invalid("hyper_param_options.dask_cluster_uri: this server executes iterations in processes of its own; leave it out, parallel_runs says how many at once")
 	}
 	p.Search = &Search{Options: options}
-	if _, err := tune.CompileStop(options.StopCondition, nil); err != nil {
+	if _, err := tune.CompileStop(options.StopCondition); err != nil {
 		return err
 	}
 	values, err := tune.ValuesOf(run, options, nil, nil)
 	if err != nil || options.ParamFile != "" {
 		return err
 	}
-	_, err = tune.New(options, values, 0, nil)
+	_, err = tune.New(options, values, 0)
 	return err
 }
 

@@ -50,6 +50,10 @@ func (r *runner) iterations(ctx context.Context, first *worker.Worker, output *o
 	if err != nil {
 		return failed("summary", err)
 	}
+	if result.Reason == tune.Unknown {
+		outcome.Reason, outcome.Error = string(tune.Unknown), result.Problem
+		return outcome
+	}
 	if text := tune.ErrorText(result.Failed, result.Ended); text != "" {
 		outcome.Reason, outcome.Error = spool.ReasonIterations, text
 		return outcome
@@ -93,7 +97,7 @@ func (r *runner) task(ctx context.Context) (iterate.Task, error) {
 		return task, err
 	}
 	task = iterate.Task{Options: options, Grace: r.launch.Grace}
-	if task.Search, err = tune.New(options, values, search.Seed, nil); err != nil {
+	if task.Search, err = tune.New(options, values, search.Seed); err != nil {
 		return task, err
 	}
 	r.order = values.Names

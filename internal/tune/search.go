@@ -2,6 +2,7 @@ package tune
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -19,6 +20,7 @@ const (
 	Exhausted Reason = "exhausted"      // every point was given
 	Condition Reason = "stop_condition" // it held for an iteration
 	Errors    Reason = "max_errors"     // more iterations failed than that
+	Unknown   Reason = "unknown_result" // a result that decides is none that iterations log: a failure of the task
 )
 
 // Trial is an iteration to execute.
@@ -44,7 +46,7 @@ type State struct {
 	Queued   []Params       `json:"queued,omitempty"`  // points to try next
 	Stopped  Reason         `json:"stopped,omitempty"`
 	Seed     uint64         `json:"seed"`
-	Problem  string         `json:"problem,omitempty"` // first failure of the stop condition
+	Problem  string         `json:"problem,omitempty"` // first failure of the stop condition, or what Unknown is about
 }
 
 // Params are the values of a point. As JSON their numbers keep their literals.
@@ -74,32 +76,34 @@ type Search struct {
 	queued         []Point
 	stopped        Reason
 	problem        string
+	logged         Logged
+	completed      int      // iterations
+	missing        []string // names in the stop condition that no iteration has logged so far
 	best           Best
 	failed, ended  int
 	seed           uint64
 }
 
 // New checks a task and returns its search. seed is used unless the options have
-// one. known are the declared results, nil when they are not known; see CompileStop.
-func New(o Options, v *Values, seed uint64, known []string) (*Search, error) {
+// one.
+func New(o Options, v *Values, seed uint64) (*Search, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
 	if o.Seed != nil {
 		seed = *o.Seed
 	}
-	stop, err := CompileStop(o.StopCondition, known)
+	stop, err := CompileStop(o.StopCondition)
 	if err != nil {
 		return nil, err
-	}
-	if known != nil && o.Selector.Result != "" && !slices.Contains(known, o.Selector.Result) {
-		return nil, fault.Invalid("selector %s: there is no result %q; the results are %v", o.Selector, o.Selector.Result, known)
 	}
 	points, err := newGenerator(o, v, seed)
 	if err != nil {
 		return nil, err
 	}
-	return &Search{options: o, stop: stop, points: points, names: v.Names, next: 1, pending: map[int]Point{}, seed: seed}, nil
+	s := &Search{options: o, points: points, names: v.Names, next: 1, pending: map[int]Point{}, seed: seed}
+	s.watch(stop)
+	return s, nil
 }
 
 // Total is how many iterations there are, with those that were queued.
@@ -202,16 +206,45 @@ func (s *Search) Tell(o Outcome) {
 			s.stopped = Condition
 		}
 	}
+	s.check(o.State == "completed" && len(o.Results) > 0)
+}
+
+// watch makes stop the condition.
+func (s *Search) watch(stop *StopCondition) {
+	s.stop, s.missing = stop, nil
+	if stop != nil {
+		s.missing = s.logged.lacks(stop.Names())
+	}
+}
+
+// check ends the search when what decides is no result: when an iteration has
+// completed with results and none so far has logged a name of the stop condition, or
+// when tpe has come to the end of its random points without a number to learn from.
+// Before that, when all have ended without any result. telling is whether a completed
+// iteration with results has just been taken into account.
+func (s *Search) check(telling bool) {
+	last := len(s.pending) == 0 && len(s.queued) == 0 && s.position == s.points.total() && s.completed > 0
+	switch {
+	case s.stopped != "" && s.stopped != Exhausted:
+	case len(s.missing) > 0 && (telling || last):
+		s.stopped, s.problem = Unknown, unknownText(s.options.StopCondition, s.missing, s.logged, s.names)
+	case telling && s.options.Strategy == TPE && s.best.Iter == 0 && s.completed >= tpeStartup:
+		s.stopped, s.problem = Unknown, fmt.Sprintf("selector %q: none of the first %d iterations that completed has a number as its result %q, without which tpe learns nothing; %s",
+			s.options.Selector, s.completed, s.options.Selector.Result, s.logged)
+	}
 }
 
 // take counts an outcome, and lets selector and strategy see it.
 func (s *Search) take(o Outcome) {
 	s.ended++
+	s.logged.add(o.Results)
+	s.missing = slices.DeleteFunc(s.missing, func(name string) bool { _, ok := o.Results[name]; return ok })
 	loss := math.NaN()
 	switch o.State {
 	case "error":
 		s.failed++
 	case "completed":
+		s.completed++
 		s.best.consider(s.options.Selector, o.Iter, o.Results)
 		if value, ok := s.options.Selector.Value(o.Results); ok {
 			loss = s.options.Selector.Loss(value)
@@ -235,8 +268,11 @@ func (s *Search) Out() int { return len(s.pending) }
 // Stopped says why there is no next iteration; "" while there is one.
 func (s *Search) Stopped() Reason { return s.stopped }
 
+// Logged are the names of the results that iterations have logged so far.
+func (s *Search) Logged() Logged { return s.logged }
+
 // Problem is the first failure to evaluate the stop condition, "" when there was
-// none.
+// none; of a search that has stopped for Unknown, what is unknown.
 func (s *Search) Problem() string { return s.problem }
 
 // State returns what Restore continues from.
@@ -282,12 +318,14 @@ func (st State) Document() document.Object {
 
 // Change makes a change of the options effective; its queue is left to Queue. A
 // stop condition that does not compile changes nothing: whoever asked for it was
-// told so by ParseSteering. A search that has stopped goes on only for more
-// iterations.
+// told so by ParseSteering. One with a name that no iteration logs ends the search,
+// see Unknown. A search that has stopped goes on only for more iterations.
 func (s *Search) Change(change Steering) {
 	if change.StopCondition != nil {
-		if stop, err := CompileStop(*change.StopCondition, nil); err == nil {
-			s.stop, s.options.StopCondition = stop, *change.StopCondition
+		if stop, err := CompileStop(*change.StopCondition); err == nil {
+			s.options.StopCondition = *change.StopCondition
+			s.watch(stop)
+			s.check(s.completed > 0 && !s.logged.empty())
 		}
 	}
 	if change.Parallel > 0 {

@@ -45,7 +45,7 @@ func ParseSteering(doc document.Object) (Steering, error) {
 	case nil:
 	case string:
 		text = strings.TrimSpace(text)
-		if _, err := CompileStop(text, nil); err != nil {
+		if _, err := CompileStop(text); err != nil {
 			return s, err
 		}
 		s.StopCondition = &text

@@ -1,6 +1,7 @@
 package tune
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -17,8 +18,9 @@ import (
 
 // StopCondition is a compiled expression over the results of an iteration, written
 // as in Python: names of results, numbers, texts, comparisons (also a < x < b),
-// + - * / % **, and, or, not, in, is None, True, False, None, x["key"], and the
-// functions len, min, max, abs, round, floor, ceil, int, float and sum.
+// + - * / % **, and, or, not, in, is None, True, False, None, x["key"], the
+// functions len, min, max, abs, round, floor, ceil, int, float and sum, and
+// get("name", value), which is value where an iteration has no such result.
 type StopCondition struct {
 	text    string
 	program *vm.Program
@@ -28,9 +30,19 @@ type StopCondition struct {
 // functions are the names that a condition may call.
 var functions = []string{"len", "min", "max", "abs", "round", "floor", "ceil", "int", "float", "sum"}
 
-// CompileStop compiles a condition; "" gives nil. known, unless nil, are the
-// results that the function declares: any other name is refused.
-func CompileStop(text string, known []string) (*StopCondition, error) {
+// getter is the function that looks a result up by a text.
+const getter = "get"
+
+// keywords are Python's, which name nothing; those that are operators or values
+// here are left out.
+var keywords = []string{
+	"as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif", "except", "finally", "from", "global", "import",
+	"nonlocal", "pass", "raise", "return", "try", "while", "with", "yield",
+}
+
+// CompileStop compiles a condition; "" gives nil. It refuses what can be no name of
+// a result, and calls of anything but the functions. Errors carry fault.CodeInvalid.
+func CompileStop(text string) (*StopCondition, error) {
 	text = strings.TrimSpace(text)
 	if text == "" {
 		return nil, nil
@@ -39,11 +51,13 @@ func CompileStop(text string, known []string) (*StopCondition, error) {
 	if err != nil {
 		return nil, err
 	}
-	rewrite := &rewriter{callees: map[ast.Node]bool{}}
+	calls := &calleeFinder{callees: map[ast.Node]bool{}}
+	rewrite := &rewriter{callees: calls.callees}
 	options := []expr.Option{
 		expr.AllowUndefinedVariables(), expr.Optimize(false), expr.DisableAllBuiltins(), expr.MaxNodes(2000),
-		expr.Patch(calleeFinder{rewrite.callees}), expr.Patch(rewrite),
+		expr.Patch(calls), expr.Patch(rewrite),
 		expr.Function("$name", nameOf, new(func(map[string]any, string) any)),
+		expr.Function("$get", valueOr, new(func(map[string]any, string, any) any)),
 		expr.Function("$truth", func(args ...any) (any, error) { return truth(args[0]), nil }, new(func(any) bool)),
 		expr.Function("$op", arithmetic, new(func(string, any, any) any)),
 	}
@@ -51,21 +65,18 @@ func CompileStop(text string, known []string) (*StopCondition, error) {
 		options = append(options, expr.EnableBuiltin(name))
 	}
 	program, err := expr.Compile(source, append(options, expr.Env(map[string]any{"$results": map[string]any{}}))...)
+	if problem := cmp.Or(calls.problem, rewrite.problem); problem != "" {
+		return nil, fault.Invalid("stop_condition %q: %s", text, problem)
+	}
 	if err != nil {
 		reason, _, _ := strings.Cut(err.Error(), "\n")
 		return nil, fault.Invalid("stop_condition %q: %s", text, reason)
 	}
-	if known != nil {
-		for _, name := range rewrite.names {
-			if !slices.Contains(known, name) {
-				return nil, fault.Invalid("stop_condition %q: there is no result %q; the results are %s", text, name, strings.Join(known, ", "))
-			}
-		}
-	}
 	return &StopCondition{text: text, program: program, names: rewrite.names}, nil
 }
 
-// Names are the results that the condition speaks of.
+// Names are the results that the condition speaks of, without those that it only
+// asks get for.
 func (c *StopCondition) Names() []string { return c.names }
 
 // Holds evaluates the condition over the results of an iteration, with Python's
@@ -144,13 +155,34 @@ func fromPython(text string) (string, error) {
 
 func wordByte(c byte) bool { return c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= 0x80 }
 
-// calleeFinder collects the nodes that name a function, which are no results.
-type calleeFinder struct{ callees map[ast.Node]bool }
+// calleeFinder collects the nodes that name a function, which are no results, and
+// makes get a look-up.
+type calleeFinder struct {
+	callees map[ast.Node]bool
+	problem string // the first one
+}
 
-func (f calleeFinder) Visit(node *ast.Node) {
-	if call, ok := (*node).(*ast.CallNode); ok {
-		f.callees[call.Callee] = true
+func (f *calleeFinder) Visit(node *ast.Node) {
+	called, ok := (*node).(*ast.CallNode)
+	if !ok {
+		return
 	}
+	callee, named := called.Callee.(*ast.IdentifierNode)
+	if !named {
+		f.problem = cmp.Or(f.problem, "only functions can be called: "+strings.Join(append(slices.Clone(functions), getter), ", "))
+		return
+	}
+	f.callees[called.Callee] = true
+	if callee.Value != getter {
+		return
+	}
+	if len(called.Arguments) == 2 {
+		if name, text := called.Arguments[0].(*ast.StringNode); text {
+			ast.Patch(node, call("$get", &ast.IdentifierNode{Value: "$results"}, name, called.Arguments[1]))
+			return
+		}
+	}
+	f.problem = cmp.Or(f.problem, `get needs the name of a result as a text and the value to take without it, for instance get("accuracy", 0)`)
 }
 
 // rewriter gives the tree Python's meaning: names are looked up among the results
@@ -159,6 +191,7 @@ func (f calleeFinder) Visit(node *ast.Node) {
 type rewriter struct {
 	callees   map[ast.Node]bool
 	names     []string
+	problem   string // the first one
 	variables int
 }
 
@@ -168,10 +201,17 @@ func (r *rewriter) Visit(node *ast.Node) {
 		if r.callees[n] || strings.HasPrefix(n.Value, "$") {
 			return
 		}
+		if strings.HasPrefix(n.Value, "__") || slices.Contains(keywords, n.Value) {
+			r.problem = cmp.Or(r.problem, fmt.Sprintf("%s is no name of a result", n.Value))
+		}
 		if !slices.Contains(r.names, n.Value) {
 			r.names = append(r.names, n.Value)
 		}
 		ast.Patch(node, call("$name", &ast.IdentifierNode{Value: "$results"}, &ast.StringNode{Value: n.Value}))
+	case *ast.MemberNode:
+		if key, ok := n.Property.(*ast.StringNode); ok && strings.HasPrefix(key.Value, "__") {
+			r.problem = cmp.Or(r.problem, fmt.Sprintf("%s is no key of a result", key.Value))
+		}
 	case *ast.UnaryNode:
 		if n.Operator == "not" || n.Operator == "!" {
 			n.Node = call("$truth", n.Node)
@@ -212,6 +252,15 @@ func nameOf(args ...any) (any, error) {
 		return nil, fmt.Errorf("the iteration has no result %q", name)
 	}
 	return value, nil
+}
+
+func valueOr(args ...any) (any, error) {
+	results, _ := args[0].(map[string]any)
+	name, _ := args[1].(string)
+	if value, ok := results[name]; ok {
+		return value, nil
+	}
+	return args[2], nil
 }
 
 func arithmetic(args ...any) (any, error) {

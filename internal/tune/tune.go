@@ -31,6 +31,10 @@
 //   - A stop condition that cannot be evaluated for an iteration (a result is missing,
 //     a division by zero, a comparison of a text with a number) does not hold for it;
 //     the first such failure is kept for the task's status.
+//   - A name in the stop condition that no iteration has logged when one has completed
+//     with results is an error of the task, which ends; get("name", value) is for those
+//     that only some log. So is a selector of tpe that its random points have no
+//     number for.
 package tune
 
 import (

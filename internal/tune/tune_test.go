@@ -59,7 +59,7 @@ func encoded(rows []Row) []string {
 
 func search(t testing.TB, options Options, text string) *Search {
 	t.Helper()
-	s, err := New(options, values(t, text), 7, nil)
+	s, err := New(options, values(t, text), 7)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestAMillionPointsStartAtOnce(t *testing.T) {
 		axis[i] = i
 	}
 	v := &Values{Names: []string{"a", "b"}, By: map[string]Domain{"a": {List: axis}, "b": {List: axis}}}
-	s, err := New(Options{}, v, 0, nil)
+	s, err := New(Options{}, v, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestRefusals(t *testing.T) {
 				var v *Values
 				raw := document.Encode(document.Get(run, "spec", "hyperparams"))
 				if v, err = ParseValues(raw, "hyperparams"); err == nil {
-					_, err = New(o, v, 0, nil)
+					_, err = New(o, v, 0)
 				}
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -230,7 +230,7 @@ func TestParameterFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{}, v, 0, nil)
+	s, err := New(Options{}, v, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestParameterFiles(t *testing.T) {
 	if diff := cmp.Diff(want, encoded(all(t, s, nothing))); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := New(Options{Strategy: Grid}, v, 0, nil); err == nil {
+	if _, err := New(Options{Strategy: Grid}, v, 0); err == nil {
 		t.Error("a table was taken as a grid")
 	}
 	file, err := ParseFile("p.json", []byte("\ufeff{\"b\":[1],\"a\":[1,2]}"))
@@ -249,7 +249,7 @@ func TestParameterFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	merged := Merge(file, values(t, `{"c":[5],"b":[7,8]}`))
-	s, err = New(Options{}, merged, 0, nil)
+	s, err = New(Options{}, merged, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package iterations
 import (
 	"encoding/csv"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -352,6 +354,7 @@ def work(context, x):
     context.log_result("value", x)
     context.log_result("bad", float("nan") if x % 2 else -x)
     context.log_result("zero", 0)
+    context.log_result("odd" if x % 2 else "even", x)
 `
 	for _, c := range []struct {
 		name    string
@@ -361,7 +364,8 @@ def work(context, x):
 	}{
 		{"it holds", object{"stop_condition": "value >= 12"}, 12, 0, ""},
 		{"a division by zero", object{"stop_condition": "value / zero > 1", "selector": "value"}, 20, 20, "zero"},
-		{"a result that is not there", object{"stop_condition": "accuracy > 1", "selector": "value"}, 20, 20, "accuracy"},
+		{"a result that only some have", object{"stop_condition": "get('even', 0) > 6"}, 8, 0, ""},
+		{"and that others lack later", object{"stop_condition": "odd > 60", "selector": "value"}, 20, 20, "no result \"odd\""},
 		{"not a number at times", object{"selector": "max.bad"}, 20, 2, ""},
 		{"the smallest of negative ones", object{"selector": "min.bad"}, 20, 20, ""},
 		{"a selector of nothing", object{"selector": "max.accuracy"}, 20, 0, "accuracy"},
@@ -374,6 +378,103 @@ def work(context, x):
 			}
 		})
 	}
+}
+
+func TestAStopConditionWithAnUnknownName(t *testing.T) {
+	t.Parallel()
+	s := harness.StartServer(t)
+	for _, isolation := range []string{"warm", "fork"} {
+		o := finish(t, s, task{
+			code: `
+import time
+
+def work(context, x):
+    if x != 2:
+        time.sleep(600)
+    context.log_result("accuracy", 1 / x)
+    context.log_result("loss", x)
+`,
+			hyper:   object{"x": upTo(20)},
+			options: object{"stop_condition": "acuracy > 0.9", "selector": "accuracy", "parallel_runs": 2, "isolation": isolation},
+		})
+		want := `stop_condition "acuracy > 0.9": no iteration logs "acuracy"; results are accuracy, loss`
+		if o.state != "error" || !strings.Contains(o.err(), want) || at(o.run, "status", "reason") != "unknown_result" || at(o.children[2], "status", "state") != "completed" {
+			t.Errorf("%s: %s %q: %s", isolation, o.state, o.err(), o.states())
+		}
+		for iter, child := range o.children {
+			if iter != 2 && at(child, "status", "state") != "aborted" {
+				t.Errorf("%s: what ran is %v", isolation, at(child, "status", "state"))
+			}
+		}
+		// What there is of the task is there as of any other.
+		if table, _ := at(o.run, "status", "iterations").([]any); len(table) != 2 || o.best() != 2 {
+			t.Errorf("%s: the table has %d rows, best %d", isolation, len(table), o.best())
+		}
+	}
+}
+
+// A stop condition is changed while the task runs: to one with a name that it does
+// not log, which is refused, and to one that holds.
+func TestAChangedStopCondition(t *testing.T) {
+	t.Parallel()
+	s := harness.StartServer(t)
+	uid, status, text := submit(t, s, task{
+		code: `
+import time
+
+def work(context, x):
+    time.sleep(0.05)
+    context.log_result("accuracy", x)
+`,
+		hyper: object{"x": upTo(5000)},
+	})
+	if status/100 != 2 {
+		t.Fatalf("submit: %d %s", status, text)
+	}
+	path := "/api/v1/millrace/projects/default/runs/" + uid + "/search"
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if ended, _ := get(t, s, path)["ended"].(float64); ended > 0 {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("no iteration ended within a minute")
+		}
+	}
+	status, text = steer(t, s, path, `{"stop_condition": "acuracy > 3"}`)
+	if status != 400 || !strings.Contains(text, `no iteration logs \"acuracy\"; results are accuracy`) {
+		t.Errorf("an unknown name: %d %s", status, text)
+	}
+	if status, text = steer(t, s, path, `{"stop_condition": "accuracy > 3"}`); status != 200 {
+		t.Fatalf("a known name: %d %s", status, text)
+	}
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		progress := get(t, s, path)
+		if progress["state"] == "completed" && progress["stopped"] == "stop_condition" {
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("after a minute the task is at %v", progress)
+		}
+	}
+}
+
+func steer(t *testing.T, s *harness.Server, path, change string) (status int, text string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, s.URL+path, strings.NewReader(change))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(raw)
 }
 
 func TestTasksThatAreRefused(t *testing.T) {
@@ -393,6 +494,8 @@ func TestTasksThatAreRefused(t *testing.T) {
 		{"a selector that is none", object{"x": upTo(3)}, object{"selector": "best.value"}, "selector"},
 		{"a condition that is none", object{"x": upTo(3)}, object{"stop_condition": "value >"}, "stop"},
 		{"a condition that does more", object{"x": upTo(3)}, object{"stop_condition": "__import__('os').system('true')"}, "stop"},
+		{"a condition that calls a method", object{"x": upTo(3)}, object{"stop_condition": "value.item() > 1"}, "only functions can be called"},
+		{"a condition over a keyword", object{"x": upTo(3)}, object{"stop_condition": "class > 1"}, "class is no name"},
 		{"a strategy that is none", object{"x": upTo(3)}, object{"strategy": "magic"}, "magic"},
 		{"a limit of zero", object{"x": upTo(3)}, object{"max_errors": 0}, "max_errors"},
 		{"a limit for a grid", object{"x": upTo(3)}, object{"max_iterations": 2}, "max_iterations"},

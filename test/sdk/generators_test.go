@@ -111,7 +111,7 @@ func compare(t *testing.T, c task, theirs document.Object) {
 	if err != nil {
 		t.Fatalf("%s: %v", c.name, err)
 	}
-	search, err := tune.New(o, values, 0, nil)
+	search, err := tune.New(o, values, 0)
 	if err != nil {
 		t.Fatalf("%s: %v", c.name, err)
 	}
