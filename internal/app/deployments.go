@@ -147,7 +147,9 @@ func (d *deployments) DeploymentGet(ctx context.Context, project, name string) (
 	}
 	document.Set(doc, list, "status", "revisions")
 	key := deployment.Key{Project: project, Name: name}
-	if status, err := d.processors.Status(ctx, key); err == nil {
+	if status, err := d.processors.Status(ctx, key); err == nil && status.Parked {
+		document.Set(doc, true, "status", "parked")
+	} else if err == nil {
 		document.Set(doc, status.PID, "status", "pid")
 	}
 	return doc, nil

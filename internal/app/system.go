@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/backend/local"
@@ -18,6 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/realtime/activator"
 	"github.com/millrace/millrace/internal/realtime/processor"
 	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/runner"
@@ -126,7 +129,7 @@ func (s *system) Exec(ctx context.Context, path string) int {
 }
 
 // Processor implements cli.System.
-func (s *system) Processor(ctx context.Context, path string) int {
+func (s *system) Processor(ctx context.Context, path, inherit string) int {
 	level := slog.LevelInfo
 	if os.Getenv(local.DebugVariable) != "" {
 		level = slog.LevelDebug
@@ -141,14 +144,69 @@ func (s *system) Processor(ctx context.Context, path string) int {
 	}
 	artifacts := &artifacts{dataDir: data}
 	defer artifacts.close(logger)
-	err := processor.Run(ctx, realtime.Dir{Path: path}, processor.Options{
+	options := processor.Options{
 		Logger: logger, Tag: local.DeploymentVariable, Stores: artifacts.stores, Templates: template.Client{Dir: templatesDir(data)}, Imports: importsIn(data),
-	})
+	}
+	err := parking(&options, data, path, inherit)
+	if err == nil {
+		err = processor.Run(ctx, realtime.Dir{Path: path}, options)
+	}
 	switch {
 	case fault.Is(err, fault.CodeConflict):
 		logger.Info("nothing to do", "folder", path, "reason", err)
 	case err != nil:
 		logger.Error("the function cannot be served", "folder", path, "error", err)
+		return 1
+	}
+	return 0
+}
+
+// parkAfterVariable is the variable with how long a function at zero has to have no
+// connection before its process ends; 0 keeps the process.
+const parkAfterVariable = "MILLRACE_PARK_AFTER"
+
+// parking sets the options by which a processor is parked, and takes over what is
+// inherited by the names of inherit, "" for nothing.
+func parking(options *processor.Options, data, path, inherit string) (err error) {
+	if inherit != "" {
+		if options.Inherited, err = activator.Inherit(inherit); err != nil {
+			return err
+		}
+	}
+	options.ParkAfter = processor.DefaultParkAfter
+	if text := os.Getenv(parkAfterVariable); text != "" {
+		if after, err := time.ParseDuration(text); err == nil {
+			options.ParkAfter = after
+		} else {
+			options.Logger.Warn("the time after which the function is parked cannot be read", "variable", parkAfterVariable, "error", err)
+		}
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	options.Activator = activator.Client{
+		DataDir: data, Activator: []string{executable, "activator", data}, Environ: local.Untagged(os.Environ()), Processor: []string{executable, "processor", path},
+	}
+	return nil
+}
+
+// Activator implements cli.System.
+func (s *system) Activator(ctx context.Context, dataDir string) int {
+	level := slog.LevelInfo
+	if os.Getenv(local.DebugVariable) != "" {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	signal.Ignore(syscall.SIGHUP)
+	err := activator.Run(ctx, activator.Options{DataDir: dataDir, Logger: logger, Templates: template.Client{Dir: templatesDir(dataDir)}})
+	switch {
+	case fault.Is(err, fault.CodeConflict):
+		logger.Debug("nothing to do", "reason", err)
+	case err != nil:
+		logger.Error("functions cannot be parked", "data", dataDir, "error", err)
 		return 1
 	}
 	return 0

@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ import (
 // Main runs the command line in process and returns the exit status.
 func Main(ctx context.Context, process Process, system System) int {
 	signals := process.Signals
-	if len(process.Args) > 0 && (process.Args[0] == "exec" || process.Args[0] == "processor") {
+	if len(process.Args) > 0 && slices.Contains([]string{"exec", "processor", "activator"}, process.Args[0]) {
 		signals = nil // they know themselves what signals mean, and how long its end may take
 	}
 	watch := watchSignals(ctx, signals)

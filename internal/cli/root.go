@@ -51,7 +51,7 @@ var commands = []struct {
 	{"exec", newExec}, {"run", newRun}, {"server", newServer}, {"get", newGet}, {"logs", newLogs}, {"abort", newAbort},
 	{"rerun", newRerun}, {"resume", newResume}, {"steer", newSteer}, {"doc", newDoc}, {"export", newExport}, {"import", newImport}, {"delete", newDelete}, {"project", newProject},
 	{"lineage", newLineage}, {"diff", newDiff}, {"secret", newSecret}, {"doctor", newDoctor}, {"version", newVersion}, {"completion", newCompletion},
-	{"artifact", newArtifact}, {"deploy", newDeploy}, {"invoke", newInvoke}, {"rollback", newRollback}, {"processor", newProcessor}, {"top", newTop},
+	{"artifact", newArtifact}, {"deploy", newDeploy}, {"invoke", newInvoke}, {"rollback", newRollback}, {"processor", newProcessor}, {"activator", newActivator}, {"top", newTop},
 }
 
 // newRoot builds the command tree, or of it what the arguments need.

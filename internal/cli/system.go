@@ -42,8 +42,13 @@ type System interface {
 	Exec(ctx context.Context, spool string) int
 
 	// Processor serves the deployed function of the folder dir until it is told to
-	// end, and returns the exit status of this process.
-	Processor(ctx context.Context, dir string) int
+	// end, and returns the exit status of this process. inherit names what the activator
+	// has left open for it, "" for nothing.
+	Processor(ctx context.Context, dir, inherit string) int
+
+	// Activator holds the sockets of the functions of a data directory that nobody calls,
+	// until there are none, and returns the exit status of this process.
+	Activator(ctx context.Context, dataDir string) int
 }
 
 // ConnectOptions say which data directory a command works on.

@@ -129,7 +129,7 @@ func (k *keeper) step(ctx context.Context) (gone, busy bool, err error) {
 	if !k.Host.Alive(k.key) {
 		return false, true, k.revive(ctx, d, desired)
 	}
-	busy = building || d.State != stateReady
+	busy = building || d.State != stateReady && d.State != stateScaledToZero
 	if !k.hasTold || !reflect.DeepEqual(k.told, desired) {
 		if err := k.tell(ctx, desired); err != nil {
 			return false, true, err

@@ -49,14 +49,56 @@ func Acquire(path string) (*Lock, error) {
 		}
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err = file.Truncate(0); err == nil {
-		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
-	}
-	if err != nil {
+	lock := &Lock{file: file}
+	if err := lock.Sign(); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("write lock: %w", err)
+		return nil, err
+	}
+	return lock, nil
+}
+
+// Inherit takes over a lock that another process holds and has handed the open file
+// of; it goes on being held. Until Sign the file tells of the other process.
+func Inherit(file *os.File) (*Lock, error) {
+	if err := take(file); err != nil {
+		return nil, fmt.Errorf("inherit lock: %w", err)
 	}
 	return &Lock{file: file}, nil
+}
+
+// File is the open file that has the lock, for handing it to another process. It is
+// the lock's own.
+func (l *Lock) File() *os.File { return l.file }
+
+// Sign writes the id of this process into the file.
+func (l *Lock) Sign() error { return l.write(strconv.Itoa(os.Getpid())) }
+
+// Disown notes that the lock is held for nobody's life: Holder is 0 and Disowned true
+// until somebody signs.
+func (l *Lock) Disown() error { return l.write(disowned) }
+
+const disowned = "-"
+
+func (l *Lock) write(text string) error {
+	err := l.file.Truncate(0)
+	if err == nil {
+		_, err = l.file.WriteAt([]byte(text), 0)
+	}
+	if err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	return nil
+}
+
+// Leave lets go of the lock without giving it back: whoever has been handed its file
+// goes on holding it.
+func (l *Lock) Leave() { l.file.Close() }
+
+// Disowned reports whether the lock on path is held, and by a process that has
+// disowned it.
+func Disowned(path string) bool {
+	raw, err := os.ReadFile(path)
+	return err == nil && string(raw) == disowned && Held(path)
 }
 
 const orphaned = 5 * time.Second

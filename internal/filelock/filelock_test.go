@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/millrace/millrace/internal/filelock"
 )
 
@@ -63,4 +65,54 @@ func TestLockOfTheDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.Release()
+}
+
+// TestHandOver: a lock that is handed to another process, here through another
+// descriptor, is held all the time, and says whose it is.
+func TestHandOver(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	lock, err := filelock.Acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.FcntlInt(lock.File().Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := filelock.Inherit(os.NewFile(uintptr(fd), path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filelock.Disowned(path) {
+		t.Error("disowned by nobody")
+	}
+	if err := next.Disown(); err != nil {
+		t.Fatal(err)
+	}
+	lock.Leave()
+	if !filelock.Held(path) || !filelock.Disowned(path) || filelock.Holder(path) != 0 {
+		t.Errorf("held %t, disowned %t, holder %d", filelock.Held(path), filelock.Disowned(path), filelock.Holder(path))
+	}
+	if _, err := filelock.Acquire(path); !errors.Is(err, filelock.ErrHeld) {
+		t.Errorf("taken while it is held for nobody: %v", err)
+	}
+	stranger, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if _, err := filelock.Inherit(stranger); err == nil {
+		t.Error("inherited by a file that has not the lock")
+	}
+	if err := next.Sign(); err != nil {
+		t.Fatal(err)
+	}
+	if filelock.Disowned(path) || filelock.Holder(path) != os.Getpid() {
+		t.Errorf("disowned %t, holder %d", filelock.Disowned(path), filelock.Holder(path))
+	}
+	next.Release()
+	if filelock.Held(path) {
+		t.Error("held after its release")
+	}
 }

@@ -28,7 +28,7 @@ type Client struct {
 // or not.
 func NewClient(dir Dir) *Client {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dialSocket(ctx, dir.Path, ControlSocket)
+		return dir.DialControl(ctx)
 	}}
 	return &Client{dir: dir, http: &http.Client{Transport: transport, Timeout: 30 * time.Second}}
 }
@@ -103,6 +103,16 @@ type Problem struct {
 // DialHTTP connects to the socket that serves the function's events.
 func (d Dir) DialHTTP(ctx context.Context) (net.Conn, error) {
 	return dialSocket(ctx, d.Path, HTTPSocket)
+}
+
+// DialControl connects to the socket on which the processor is asked and told.
+func (d Dir) DialControl(ctx context.Context) (net.Conn, error) {
+	return d.Dial(ctx, ControlSocket)
+}
+
+// Dial connects to the socket of a name in the folder.
+func (d Dir) Dial(ctx context.Context, name string) (net.Conn, error) {
+	return dialSocket(ctx, d.Path, name)
 }
 
 // maxSocketPath is the kernel's limit of 107 bytes.

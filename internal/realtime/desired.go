@@ -1,6 +1,10 @@
 package realtime
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -78,6 +82,16 @@ func (l Limits) WithDefaults() Limits {
 type TLS struct {
 	Certificate string `json:"certificate"`
 	Key         string `json:"key"`
+}
+
+// Digest tells Desireds apart.
+func (d *Desired) Digest() (string, error) {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return "", fmt.Errorf("encode desired: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // Check refuses what cannot be brought about, naming the field.

@@ -29,11 +29,23 @@ func (d Dir) Log() string { return d.file("log") }
 // Lock is the path of the file that a living processor has locked.
 func (d Dir) Lock() string { return d.file("lock") }
 
-// Alive reports whether a processor serves the folder.
+// Metrics is the path of the file in which a processor that is parked has left what
+// it had counted.
+func (d Dir) Metrics() string { return d.file("metrics.json") }
+
+// Alive reports whether the folder is served: by a processor, or by the activator
+// that starts one with the next request (Parked).
 func (d Dir) Alive() bool { return filelock.Held(d.Lock()) }
+
+// Parked reports whether the activator has the function's sockets.
+func (d Dir) Parked() bool { return filelock.Disowned(d.Lock()) }
 
 // PID returns the process id of the processor, 0 without one.
 func (d Dir) PID() int { return filelock.Holder(d.Lock()) }
+
+// ProcessorLog is the name of the file in the folder where a processor speaks of
+// itself; its workers have a log of their own.
+const ProcessorLog = "processor.log"
 
 // HTTPSocket and ControlSocket are the names of the sockets in the folder. Their
 // paths can be longer than the kernel takes; DialHTTP and Client know a way.

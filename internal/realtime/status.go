@@ -16,7 +16,7 @@ const (
 
 // Status is what a processor has brought about.
 type Status struct {
-	PID       int              `json:"pid"`
+	PID       int              `json:"pid"` // 0 when it is parked
 	Started   time.Time        `json:"started"`
 	Address   string           `json:"address,omitempty"` // HOST:PORT of the own port, "" without one
 	TLS       bool             `json:"tls,omitempty"`
@@ -25,6 +25,8 @@ type Status struct {
 	Routes    []Route          `json:"routes"`            // as they are served now
 	Revisions []RevisionStatus `json:"revisions"`
 	Draining  bool             `json:"draining,omitempty"` // the processor is about to end
+	Parked    bool             `json:"parked,omitempty"`   // there is no process: the next request starts one
+	Desired   string           `json:"desired,omitempty"`  // of one that is parked: digest of what it has brought about
 	Updated   time.Time        `json:"updated"`
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/limits"
 	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/realtime/activator"
 )
 
 // Processors are the processes of deployed functions on this machine, each detached
@@ -145,9 +146,9 @@ func (p *Processors) Start(key deployment.Key, desired realtime.Desired) error {
 	return nil
 }
 
-// output is where a processor speaks of itself; its workers have a log of their own.
+// output is where a processor speaks of itself.
 func (p *Processors) output(key deployment.Key) string {
-	return filepath.Join(p.Dir(key).Path, "processor.log")
+	return filepath.Join(p.Dir(key).Path, realtime.ProcessorLog)
 }
 
 // LastWords implements deployment.Host.
@@ -187,6 +188,11 @@ func (p *Processors) tag(key deployment.Key) string {
 // interest only when something is looked for.
 const DebugVariable = "MILLRACE_PROCESSOR_DEBUG"
 
+// Untagged is the environment without what marks the processes of one function.
+func Untagged(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool { return strings.HasPrefix(entry, DeploymentVariable+"=") })
+}
+
 // Desire implements deployment.Host.
 func (p *Processors) Desire(ctx context.Context, key deployment.Key, desired realtime.Desired) error {
 	if err := p.Dir(key).WriteDesired(desired); err != nil {
@@ -198,6 +204,12 @@ func (p *Processors) Desire(ctx context.Context, key deployment.Key, desired rea
 
 // Status implements deployment.Host.
 func (p *Processors) Status(ctx context.Context, key deployment.Key) (realtime.Status, error) {
+	// The activator would tell the same, as soon as it serves.
+	if dir := p.Dir(key); dir.Parked() {
+		if status, err := dir.Status(); err == nil && status.Parked {
+			return status, nil
+		}
+	}
 	return p.client(key).Status(ctx)
 }
 
@@ -225,6 +237,12 @@ func (p *Processors) Stop(ctx context.Context, key deployment.Key) error {
 	if pid := p.Dir(key).PID(); pid > 1 {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		p.logger.Warn("killed a processor that did not end", "function", key.String())
+	}
+	// One that is parked has no process, and ends in a moment, unless the activator hangs.
+	// The functions that it holds beside this one are started again by their keepers.
+	if pid := activator.PID(p.dataDir); p.Dir(key).Parked() && pid > 1 {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		p.logger.Warn("killed the activator, which did not let go of a function", "function", key.String())
 	}
 	p.mu.Lock()
 	delete(p.running, key)

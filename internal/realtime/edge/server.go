@@ -32,7 +32,10 @@ type Server struct {
 	tls         *certificate  // nil without
 	over        bool
 	directs     map[*direct]bool
-	ending      atomic.Bool // over, for directs
+	accepted    uint64        // connections
+	resume      chan struct{} // closed by Resume; nil when it is not paused
+	ending      atomic.Bool   // over, for directs
+	paused      chan struct{} // accept says that it takes no connections
 }
 
 // generation serves the connections that were made under the same limits.
@@ -49,7 +52,7 @@ type generation struct {
 // Serve begins to serve edge on listener, which the Server closes. encrypt is nil for plain
 // text; the certificate has to be readable.
 func Serve(listener net.Listener, edge *Edge, encrypt *realtime.TLS, logger *slog.Logger) (*Server, error) {
-	s := &Server{edge: edge, listener: listener, logger: logger, directs: map[*direct]bool{}}
+	s := &Server{edge: edge, listener: listener, logger: logger, directs: map[*direct]bool{}, paused: make(chan struct{})}
 	if err := s.Apply(encrypt); err != nil {
 		return nil, err
 	}
@@ -156,6 +159,9 @@ func (s *Server) accept() {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
+			if s.rest() {
+				continue
+			}
 			// Descriptors may be scarce for a moment.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			s.logger.Error("accept", "address", s.listener.Addr().String(), "error", err, "again_in", pause)
@@ -166,6 +172,7 @@ func (s *Server) accept() {
 		s.mu.Lock()
 		g, certificate := s.current, s.tls
 		g.open++
+		s.accepted++
 		s.mu.Unlock()
 		switch {
 		case certificate != nil:
@@ -176,6 +183,65 @@ func (s *Server) accept() {
 			g.take(s, &conn{Conn: c})
 		}
 	}
+}
+
+// Pause takes no more connections until Resume, and returns how many are open; those
+// that come meanwhile wait in the listener's queue. It is not called when it is
+// paused, nor after Shutdown.
+func (s *Server) Pause() (open int) {
+	resume := make(chan struct{})
+	s.mu.Lock()
+	s.resume = resume
+	s.mu.Unlock()
+	s.deadline(time.Unix(1, 0))
+	<-s.paused
+	open, _ = s.Connections()
+	return open
+}
+
+// Listener is where connections come from.
+func (s *Server) Listener() net.Listener { return s.listener }
+
+// Resume ends a Pause; without one it does nothing.
+func (s *Server) Resume() {
+	s.mu.Lock()
+	resume := s.resume
+	s.resume = nil
+	s.mu.Unlock()
+	if resume != nil {
+		s.deadline(time.Time{})
+		close(resume)
+	}
+}
+
+// deadline interrupts accept, or does so no more. All listeners that are served know it.
+func (s *Server) deadline(at time.Time) {
+	if listener, ok := s.listener.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = listener.SetDeadline(at) // it is closed, and accept has ended
+	}
+}
+
+// rest waits while the server is paused; false if it is not.
+func (s *Server) rest() bool {
+	s.mu.Lock()
+	resume := s.resume
+	s.mu.Unlock()
+	if resume == nil {
+		return false
+	}
+	s.paused <- struct{}{}
+	<-resume
+	return true
+}
+
+// Connections returns how many connections are open, and how many there have been.
+func (s *Server) Connections() (open int, accepted uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.generations {
+		open += g.open
+	}
+	return open, s.accepted
 }
 
 // take gives a connection to net/http.
@@ -198,6 +264,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.endDirect()
 	s.mu.Unlock()
 	s.listener.Close()
+	s.Resume() // accept ends; while it was paused the listener may have become another's
 	defer context.AfterFunc(ctx, s.closeDirect)()
 	var each sync.WaitGroup
 	for _, g := range generations {

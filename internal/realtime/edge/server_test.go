@@ -60,6 +60,87 @@ func write(t *testing.T, path string, content []byte) {
 	}
 }
 
+// TestPause: connections that come while a server is paused wait, and are served by
+// whoever accepts next: the server, or another process that has the socket. The server
+// that has been paused takes none of them along when it ends.
+func TestPause(t *testing.T) {
+	t.Parallel()
+	answer := func(text string) *edge.Edge {
+		return edge.New(edge.Config{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }))
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := listener.(*net.TCPListener).File() // as another process has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	first, err := edge.Serve(listener, answer("first"), nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func() string {
+		response, err := client.Get("http://" + listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return ""
+		}
+		return text(t, response)
+	}
+	if got := get(); got != "first" {
+		t.Errorf("answer %q", got)
+	}
+	for round := range 50 {
+		var all sync.WaitGroup
+		for open := 1; open > 0; { // the last connection is closed when it has been answered
+			if open = first.Pause(); open > 0 {
+				first.Resume()
+			}
+		}
+		_, before := first.Connections()
+		for range 5 {
+			conn, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() {
+				defer conn.Close()
+				fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: function\r\nConnection: close\r\n\r\n")
+				response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Errorf("round %d: %v", round, err)
+					return
+				}
+				if want := map[bool]string{true: "second", false: "first"}[round == 49]; text(t, response) != want {
+					t.Errorf("round %d: not answered by the %s server", round, want)
+				}
+			})
+		}
+		if open, accepted := first.Connections(); open != 0 || accepted != before {
+			t.Fatalf("%d connections are open, %d were accepted while it was paused", open, accepted-before)
+		}
+		if round < 49 {
+			first.Resume()
+			all.Wait()
+			continue
+		}
+		first.Shutdown(t.Context())
+		again, err := net.FileListener(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := edge.Serve(again, answer("second"), nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Wait()
+		second.Shutdown(t.Context())
+	}
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -2,8 +2,11 @@ package metrics_test
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +49,39 @@ func TestWrite(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("lacks %q:\n%s", want, got)
 		}
+	}
+}
+
+// TestSave: who goes on counting after a process has ended tells the same, and so does
+// who tells meanwhile.
+func TestSave(t *testing.T) {
+	t.Parallel()
+	var c metrics.Counters
+	c.Succeeded.Add(3)
+	c.Failed.Add(2)
+	c.Refused.Add(1)
+	c.Restarts.Add(5)
+	c.Answered(204)
+	c.Answered(503)
+	c.Took(700 * time.Microsecond)
+	c.Took(time.Minute)
+	samples := []metrics.Sample{{Project: "p", Function: "f", Revision: 2, Kind: "http", Trigger: "t", Counters: &c}}
+	path := filepath.Join(t.TempDir(), "metrics.json")
+	if _, err := metrics.Load(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing was saved: %v", err)
+	}
+	if err := metrics.Save(path, samples, 3*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := metrics.Load(path)
+	if err != nil || saved.CPU != 3*time.Second {
+		t.Fatalf("%+v %v", saved, err)
+	}
+	if got, want := string(page(saved.Samples()...)), string(page(samples...)); got != want {
+		t.Errorf("saved:\n%s\nwas:\n%s", got, want)
+	}
+	if saved.Counters(2, "other") != nil || saved.Counters(1, "t") != nil || saved.Counters(2, "t").Restarts.Load() != 5 {
+		t.Error("counters of the wrong trigger")
 	}
 }
 

@@ -17,7 +17,7 @@ type Usage struct {
 }
 
 func (u Usage) write(w io.Writer) {
-	if u.Processes == 0 {
+	if u == (Usage{}) {
 		return // this system does not tell
 	}
 	fmt.Fprintf(w, "# HELP millrace_processes Processes of the function.\n# TYPE millrace_processes gauge\nmillrace_processes %d\n", u.Processes)

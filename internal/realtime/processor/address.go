@@ -56,12 +56,15 @@ func (p *processor) listen(desired realtime.Desired) error {
 			old.stop(ctx)
 		})
 	}
+	listener := p.inherited(desired.Listen)
 	if desired.Listen == "" {
 		return nil
 	}
-	listener, err := net.Listen("tcp", desired.Listen)
-	if err != nil {
-		return fmt.Errorf("the function's address cannot be served: %w", err)
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", desired.Listen); err != nil {
+			return fmt.Errorf("the function's address cannot be served: %w", err)
+		}
 	}
 	server, err := edge.Serve(listener, p.edge, desired.TLS, p.logger)
 	if err != nil {
@@ -69,5 +72,21 @@ func (p *processor) listen(desired realtime.Desired) error {
 		return err
 	}
 	p.own = &ownAddress{wanted: desired.Listen, actual: listener.Addr().String(), encrypted: desired.TLS != nil, server: server}
+	return nil
+}
+
+// inherited takes what is inherited of an own address: the listener, if it listens where
+// it shall, else nil.
+func (p *processor) inherited(listen string) net.Listener {
+	in := p.options.Inherited
+	if in == nil || in.Own == nil {
+		return nil
+	}
+	listener := in.Own
+	in.Own = nil
+	if in.Listen == listen {
+		return listener
+	}
+	listener.Close()
 	return nil
 }

@@ -19,7 +19,9 @@ func (p *processor) controlHandler() http.Handler {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, p.status()) })
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		metrics.Write(w, p.samples(), metrics.Measure(os.Getpid()))
+		usage := metrics.Measure(os.Getpid())
+		usage.CPU += p.cpu
+		metrics.Write(w, p.samples(), usage)
 	})
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, _ *http.Request) {
 		p.once.Do(func() { close(p.drain) })

@@ -150,11 +150,13 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// begin the pool's life with its first workers.
-func (p *pool) start() {
+// begin the pool's life with its first workers, or at zero.
+func (p *pool) start(zero bool) {
 	p.mu.Lock()
-	p.fresh = true
-	p.resize(p.trigger.Workers * max(p.scale.least, 1))
+	if !zero {
+		p.fresh = true
+		p.resize(p.trigger.Workers * max(p.scale.least, 1))
+	}
 	p.mu.Unlock()
 	p.lives.Go(p.run)
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -18,6 +20,7 @@ import (
 	"github.com/millrace/millrace/internal/filelock"
 	"github.com/millrace/millrace/internal/limits"
 	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/realtime/activator"
 	"github.com/millrace/millrace/internal/realtime/edge"
 	"github.com/millrace/millrace/internal/template"
 )
@@ -35,6 +38,12 @@ type Options struct {
 	Stores func(dir string, r realtime.Revision) *datastore.Stores
 	// Imports is where it is noted what the code of a function imports.
 	Imports template.Imports
+	// Activator takes the function over when it has been without workers and connections for
+	// ParkAfter; nil, or no ParkAfter, keeps the process.
+	Activator Activator
+	ParkAfter time.Duration
+	// Inherited is what the activator has left to this process; nil when it begins anew.
+	Inherited *activator.Inherited
 }
 
 // Templates are interpreters that have imported what functions need; see package
@@ -63,8 +72,13 @@ type processor struct {
 	drain  chan struct{}
 	once   sync.Once // of drain
 
+	lock    *filelock.Lock
+	control *edge.Server   // of control.sock
 	socket  *edge.Server   // of http.sock
 	retired sync.WaitGroup // revisions that drain
+	quiet   quiet
+	before  before
+	cpu     time.Duration // of the processes before this one
 
 	mu        sync.Mutex // guards the rest, which run writes
 	desired   realtime.Desired
@@ -117,18 +131,24 @@ func Run(ctx context.Context, dir realtime.Dir, options Options) error {
 	if err := dir.Create(); err != nil {
 		return err
 	}
-	lock, err := filelock.Acquire(dir.Lock())
-	if errors.Is(err, filelock.ErrHeld) {
-		return fault.Conflict("process %d serves %s already", dir.PID(), dir.Path)
-	}
+	lock, err := own(dir, options.Inherited)
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
+	var left io.Closer // of a function that is parked
+	defer func() {
+		if left == nil {
+			lock.Release()
+			return
+		}
+		lock.Leave()
+		left.Close()
+	}()
 	if err := limits.Adopt(); err != nil {
 		return err
 	}
-	if value := os.Getenv(options.Tag); options.Tag != "" && value != "" {
+	// One that was parked has left nothing.
+	if value := os.Getenv(options.Tag); options.Tag != "" && value != "" && options.Inherited == nil {
 		if _, err := limits.KillTagged(ctx, options.Tag, value); err != nil {
 			return fmt.Errorf("end what an earlier process of the function left: %w", err)
 		}
@@ -139,36 +159,59 @@ func Run(ctx context.Context, dir realtime.Dir, options Options) error {
 	}
 	p := &processor{
 		dir: dir, options: options, logger: options.Logger, started: time.Now(), news: make(chan struct{}, 1), orders: make(chan order), drain: make(chan struct{}),
-		revisions: map[int]*serving{}, failures: map[int]string{}, moved: make(chan struct{}),
+		revisions: map[int]*serving{}, failures: map[int]string{}, moved: make(chan struct{}), lock: lock, before: remember(dir),
 	}
-	return p.run(ctx, desired)
+	p.cpu = p.before.saved.CPU
+	left, err = p.run(ctx, desired)
+	return err
 }
 
-func (p *processor) run(ctx context.Context, desired realtime.Desired) error {
+// own is the lock of the folder.
+func own(dir realtime.Dir, inherited *activator.Inherited) (*filelock.Lock, error) {
+	if inherited != nil {
+		return inherited.Lock, nil
+	}
+	lock, err := filelock.Acquire(dir.Lock())
+	switch {
+	case !errors.Is(err, filelock.ErrHeld):
+		return lock, err
+	case dir.Parked():
+		return nil, fault.Conflict("the activator holds the sockets of %s", dir.Path)
+	}
+	return nil, fault.Conflict("process %d serves %s already", dir.PID(), dir.Path)
+}
+
+// run serves; what it returns is to be closed last if it is not nil.
+func (p *processor) run(ctx context.Context, desired realtime.Desired) (left io.Closer, err error) {
 	p.front = &front{routes: p.route, slow: func() time.Duration { return p.edge.Limits().Slow }}
 	p.edge = edge.New(edge.Config{}, p.front)
-	control, err := p.dir.Listen(realtime.ControlSocket)
+	control, listener, err := p.sockets()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	orders, err := edge.Serve(control, edge.New(edge.Config{}, p.controlHandler()), nil, p.logger)
-	if err != nil {
-		return err
+	if p.control, err = edge.Serve(control, edge.New(edge.Config{}, p.controlHandler()), nil, p.logger); err != nil {
+		return nil, err
 	}
-	defer orders.Shutdown(context.Background())
-	listener, err := p.dir.Listen(realtime.HTTPSocket)
-	if err != nil {
-		return err
-	}
+	defer p.control.Shutdown(context.Background())
+	p.goOn(desired)
 	if err := p.apply(desired); err != nil {
 		listener.Close()
-		return err
+		return nil, err
 	}
+	p.before = before{} // revisions that come later begin anew
 	if p.socket, err = edge.Serve(listener, p.edge, nil, p.logger); err != nil {
-		return err
+		return nil, err
+	}
+	if p.options.Inherited != nil {
+		p.options.Inherited.Serves()
 	}
 	tidy := time.NewTicker(time.Second)
 	defer tidy.Stop()
+	look := time.NewTicker(min(lookQuiet, max(p.options.ParkAfter/4, time.Millisecond)))
+	defer look.Stop()
+	if p.options.Activator == nil || p.options.ParkAfter <= 0 {
+		look.Stop()
+	}
 	for over := false; !over; {
 		select {
 		case <-ctx.Done():
@@ -178,6 +221,12 @@ func (p *processor) run(ctx context.Context, desired realtime.Desired) error {
 		case o := <-p.orders:
 			o.done <- p.apply(o.desired)
 		case <-p.news:
+		case now := <-look.C:
+			if left := p.park(ctx, now); left != nil {
+				p.leave()
+				return left, nil
+			}
+			continue
 		case <-tidy.C:
 			if err := trimLog(p.dir, p.logLimit()); err != nil {
 				p.logger.Error("shorten the log", "error", err)
@@ -189,7 +238,22 @@ func (p *processor) run(ctx context.Context, desired realtime.Desired) error {
 		p.settle()
 	}
 	p.end()
-	return nil
+	return nil, nil
+}
+
+// sockets are those in the folder, inherited or made.
+func (p *processor) sockets() (control, events net.Listener, err error) {
+	if in := p.options.Inherited; in != nil {
+		return in.Control, in.HTTP, nil
+	}
+	if control, err = p.dir.Listen(realtime.ControlSocket); err != nil {
+		return nil, nil, err
+	}
+	if events, err = p.dir.Listen(realtime.HTTPSocket); err != nil {
+		control.Close()
+		return nil, nil, err
+	}
+	return control, events, nil
 }
 
 // end finishes what has begun.
@@ -262,7 +326,7 @@ func (p *processor) open(number int) {
 	spec, err := p.dir.Revision(number)
 	if err == nil {
 		var s *serving
-		if s, err = open(p.dir, spec, p.options, p.tell); err == nil {
+		if s, err = open(p.dir, spec, p.options, &p.before, p.tell); err == nil {
 			p.revisions[number] = s
 			if s.app != nil {
 				p.front.proxies.Store(true)

@@ -56,7 +56,8 @@ type serving struct {
 
 // open begins to serve a revision; changed is called whenever its state may have
 // changed, from any goroutine. An error says that it can never serve.
-func open(d realtime.Dir, spec realtime.Revision, options Options, changed func()) (s *serving, err error) {
+// b is what was before this process.
+func open(d realtime.Dir, spec realtime.Revision, options Options, b *before, changed func()) (s *serving, err error) {
 	s = &serving{
 		spec: spec.WithDefaults(), folder: d.RevisionDir(spec.Number), home: d.Path, changed: changed,
 		mark:   fmt.Sprintf("%d/%s", spec.Number, eventID()),
@@ -91,8 +92,14 @@ func open(d realtime.Dir, spec realtime.Revision, options Options, changed func(
 	if err := s.openData(options); err != nil {
 		return s, err
 	}
+	s.ready = b.atZero(&s.spec) // it has been
+	last, _ := b.status.Revision(s.spec.Number)
 	for _, trigger := range s.spec.Triggers {
 		p := newPool(ctx, trigger, s.hire(trigger), s.logger)
+		if counted := b.saved.Counters(s.spec.Number, trigger.Name); counted != nil {
+			p.stats = counted
+		}
+		p.handler = last.Handler
 		p.timeout, p.startup, p.grace = s.spec.EventTimeout, s.spec.ReadyTimeout, s.spec.Grace
 		p.scale = scale{least: s.spec.Replicas.Min, most: s.spec.Replicas.Max, utilisation: s.spec.TargetUtilisation, idle: s.spec.IdleToZero}
 		s.pools = append(s.pools, p)
@@ -101,7 +108,7 @@ func open(d realtime.Dir, spec realtime.Revision, options Options, changed func(
 		}
 	}
 	for i, p := range s.pools {
-		p.start()
+		p.start(s.ready)
 		if trigger := s.spec.Triggers[i]; trigger.Kind == realtime.TriggerCron {
 			times, err := trigger.Cron.Timetable()
 			if err != nil {
