@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,14 +11,17 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // searched is the handler of iterative tasks: it notes what it has done after it
-// has said it, so that an iteration that the server knows of is in the notes.
+// has said it, so that an iteration that the server knows of is in the notes, and in
+// which process.
 const searched = `
 import os
 
@@ -25,7 +29,7 @@ def work(context, folder, x, y):
     value = (x - 0.3) ** 2 + (y + 0.2) ** 2
     context.log_result("value", value)
     with open(os.path.join(folder, context.uid.split("-")[0]), "a") as notes:
-        notes.write(f"{context.iteration}\n")
+        notes.write(f"{context.iteration} {os.getpid()}\n")
 `
 
 // searches is how many tasks are killed and resumed.
@@ -111,27 +115,33 @@ func values(n int) []float64 {
 
 type kills struct{ workers, others int }
 
-// harass kills something every now and then until the task is over, resuming it
-// whenever it ended because its runner was lost.
+// kills of a task, spread over its iterations.
+const killings = 12
+
+// harass kills something whenever the task has come to one of some iterations, which
+// are drawn at random, until it is over, resuming it whenever it ended because its
+// runner was lost.
 func (s *search) harass(random *rand.Rand) (done kills) {
 	s.t.Helper()
-	limit := time.Now().Add(4 * time.Minute)
-	next := time.Now()
-	for killed := 0; time.Now().Before(limit); {
-		time.Sleep(20 * time.Millisecond) // between two looks
-		state, reason := s.now()
-		switch {
-		case state == "completed", state == "error" && reason == "iterations":
-			return done
-		case state == "error" || state == "aborted":
-			s.resume()
+	at := make([]int, killings)
+	for i := range at {
+		at[i] = random.IntN(s.n)
+	}
+	slices.Sort(at)
+	for limit := time.Now().Add(10 * time.Minute); time.Now().Before(limit); {
+		time.Sleep(10 * time.Millisecond) // between two looks
+		executed, pid := s.progress()
+		if len(at) == 0 || executed < at[0] {
+			state, reason := s.now()
+			switch {
+			case state == "completed", state == "error" && reason == "iterations":
+				return done
+			case state == "error" || state == "aborted":
+				s.resume()
+			}
 			continue
 		}
-		if killed >= 12 || time.Now().Before(next) {
-			continue
-		}
-		killed++
-		next = time.Now().Add(time.Duration(50+random.IntN(300)) * time.Millisecond)
+		at = at[1:]
 		switch random.IntN(3) {
 		case 0:
 			done.others++
@@ -146,11 +156,28 @@ func (s *search) harass(random *rand.Rand) (done kills) {
 			s.killOne(random, "exec\x00--spool\x00"+s.data)
 		default:
 			done.workers++
-			s.killOne(random, "boot.py")
+			if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); bytes.Contains(line, []byte(s.data)) {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // the one that executed the last iteration
+			} else {
+				s.killOne(random, "boot.py")
+			}
 		}
 	}
-	s.t.Fatal("the task did not end within four minutes")
+	s.t.Fatal("the task did not end within ten minutes")
 	return done
+}
+
+// progress is how often an iteration came to its end, and the process of the last.
+func (s *search) progress() (executed, pid int) {
+	raw, err := os.ReadFile(filepath.Join(s.notes, s.uid))
+	if err != nil {
+		return 0, 0 // none so far
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	if fields := strings.Fields(lines[len(lines)-1]); len(fields) == 2 {
+		pid, _ = strconv.Atoi(fields[1])
+	}
+	return len(lines), pid
 }
 
 // now is the state of the task and why it ended.
@@ -227,7 +254,7 @@ func (s *search) verify(done kills) {
 	if most := (done.workers + done.others) * 2 * 9; again > most {
 		t.Errorf("%d iterations were executed again; %d could have been in flight", again, most)
 	}
-	t.Logf("%d iterations, %d workers and %d others killed: %d failed, %d executed again, best %d", s.n, done.workers, done.others, failed, again, bestIter)
+	t.Logf("%s: %d iterations, %d workers and %d others killed: %d failed, %d executed again, best %d", s.uid, s.n, done.workers, done.others, failed, again, bestIter)
 }
 
 type child struct {
@@ -296,9 +323,13 @@ func (s *search) executed() map[int]int {
 	}
 	out := map[int]int{}
 	for line := range strings.Lines(string(raw)) {
-		iter, err := strconv.Atoi(strings.TrimSpace(line))
-		if err != nil {
+		fields := strings.Fields(line)
+		if len(fields) != 2 {
 			continue // the process was killed within the line
+		}
+		iter, err := strconv.Atoi(fields[0])
+		if err != nil {
+			continue
 		}
 		out[iter]++
 	}
