@@ -15,7 +15,7 @@ import (
 const steps = 64
 
 // rules are the ways to end iterations early, ours and Optuna's with the same settings.
-var rules = []string{"none", "asha", "Optuna's asha", "median", "Optuna's median"}
+var rules = []string{"none", "asha", "Optuna's asha", "median", "median of values", "Optuna's median"}
 
 // prune prints how far the best of the completed iterations is from the least value
 // when all together have made as many steps as 30 whole ones. The points are the same
@@ -60,9 +60,11 @@ func pruned(rival *rival, rule string, p problem, seed int) (regret float64, beg
 	if err != nil {
 		return 0, 0, err
 	}
-	pruner := tune.NewPruner(tune.EarlyStopping{
-		Rule: rule, Metric: tune.Selector{Result: "f", Minimise: true}, Min: 1, Reduction: 4, Others: 5,
-	})
+	early := tune.EarlyStopping{Rule: rule, Metric: tune.Selector{Result: "f", Minimise: true}, Min: 1, Reduction: 4, Others: 5}
+	if rule == "median of values" {
+		early.Rule, early.Against = "median", tune.AtStep
+	}
+	pruner := tune.NewPruner(early)
 	if name, theirs := strings.CutPrefix(rule, "Optuna's "); theirs {
 		if _, err := fmt.Fprintf(rival.in, `{"pruner":%q}`+"\n", name); err != nil {
 			return 0, 0, err
@@ -89,6 +91,7 @@ func pruned(rival *rival, rule string, p problem, seed int) (regret float64, beg
 				return 0, 0, err
 			}
 		}
+		pruner.End(trial.Iter, step == steps && goOn)
 		if step == steps && goOn {
 			best = min(best, final-p.least)
 		}

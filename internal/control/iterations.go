@@ -20,10 +20,11 @@ func searchState(body document.Object) document.Object {
 }
 
 // mergeChild brings into an iteration what only the record of one has: its times,
-// why it ended, and where its output is in the log of the attempt.
+// why it ended, where its output is in the log of the attempt, and what a later
+// attempt needs of its reports for early stopping.
 func mergeChild(doc, body document.Object) {
 	status := document.Ensure(doc, "status")
-	for from, to := range map[string]string{"start": "start_time", "end": "end_time", "reason": "reason", "log": "log"} {
+	for from, to := range map[string]string{"start": "start_time", "end": "end_time", "reason": "reason", "log": "log", "reports": "reports"} {
 		if value := body[from]; value != nil {
 			status[to] = value
 		}

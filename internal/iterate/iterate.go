@@ -101,6 +101,7 @@ type Journal interface {
 type Task struct {
 	Search  *tune.Search
 	Options tune.Options
+	Pruner  *tune.Pruner  // of early stopping; nil without
 	Changed tune.Steering // what steering made of the options in earlier attempts
 	Grace   time.Duration // what interrupted code gets before its process is killed
 	Seed    *uint64       // what the seeds of the iterations are derived from; nil gives them none

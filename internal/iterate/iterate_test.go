@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -134,6 +135,13 @@ func (p *fakeProcess) Close(ctx context.Context) {
 	}
 }
 
+// asks reports whether the code is asked to end.
+func (p *fakeProcess) asks() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked[p.current]
+}
+
 // wait stands for code that takes long and gives way when it is interrupted.
 func (p *fakeProcess) wait(d time.Duration) iterate.Ending {
 	p.mu.Lock()
@@ -246,7 +254,14 @@ func upTo(n int) string {
 
 func execute(t *testing.T, ctx context.Context, o tune.Options, values string, h *fakeHost, j *journal) (iterate.Result, error) {
 	t.Helper()
-	return iterate.Run(ctx, iterate.Task{Search: search(t, o, values), Options: o, Grace: 50 * time.Millisecond, Host: h, Journal: j})
+	return iterate.Run(ctx, iterate.Task{Search: search(t, o, values), Options: o, Pruner: pruner(o), Grace: 50 * time.Millisecond, Host: h, Journal: j})
+}
+
+func pruner(o tune.Options) *tune.Pruner {
+	if o.EarlyStopping == nil {
+		return nil
+	}
+	return tune.NewPruner(*o.EarlyStopping)
 }
 
 func number(call iterate.Call, name string) float64 {
@@ -446,6 +461,74 @@ func TestIterationsThatDoBadlyEndEarly(t *testing.T) {
 	}
 	if early < 10 || early > 17 {
 		t.Errorf("%d of 20 iterations ended early", early)
+	}
+}
+
+// A task whose iterations end early decides after an interruption as it would have
+// without: nothing that was reported before is forgotten.
+func TestEarlyStoppingGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	for _, rule := range []tune.EarlyStopping{
+		{Rule: "asha", Min: 1, Reduction: 3}, {Rule: "median", Min: 2, Others: 4, Against: tune.Averages}, {Rule: "median", Min: 1, Others: 3, Against: tune.AtStep},
+	} {
+		seed := uint64(11)
+		rule.Metric = tune.Selector{Result: "loss", Minimise: true}
+		o := tune.Options{Strategy: tune.Random, MaxIterations: 80, Selector: rule.Metric, Seed: &seed, EarlyStopping: &rule}
+		values := `{"x": {"low": 0, "high": 10}, "speed": {"low": 0.2, "high": 2}}`
+		// steps is how far each iteration came, which is what was decided.
+		attempt := func(ctx context.Context, s *tune.Search, p *tune.Pruner, j *journal, steps map[int]int, at int, cut func()) error {
+			h := &fakeHost{act: func(p *fakeProcess, call iterate.Call, observe func(string, document.Object)) iterate.Ending {
+				for step := 1; step <= 27; step++ {
+					if call.Iter == at && step == 1 {
+						cut()
+						return p.wait(time.Minute)
+					}
+					steps[call.Iter] = step
+					observe("update", document.Object{"results": document.Object{"loss": number(call, "x") + 9*math.Pow(float64(step), -number(call, "speed"))}})
+					if p.asks() {
+						return iterate.Ending{State: "aborted"}
+					}
+				}
+				return iterate.Ending{State: "completed"}
+			}}
+			_, err := iterate.Run(ctx, iterate.Task{Search: s, Options: o, Pruner: p, Grace: 50 * time.Millisecond, Host: h, Journal: j})
+			return err
+		}
+		want, whole := map[int]int{}, &journal{}
+		if err := attempt(t.Context(), search(t, o, values), pruner(o), whole, want, 0, nil); err != nil {
+			t.Fatal(err)
+		}
+		got, j := map[int]int{}, &journal{}
+		for at := 9; ; at += 13 {
+			ctx, cancel := context.WithCancel(t.Context())
+			s, p := search(t, o, values), pruner(o)
+			st, ended, parameters := j.state(t)
+			if st.Next > 0 {
+				if err := s.Restore(st, ended, func(iter int) document.Object { return parameters[iter] }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, body := range j.children() {
+				p.Restore(document.List(body, "reports"))
+			}
+			err := attempt(ctx, s, p, j, got, at, cancel)
+			cancel()
+			if err == nil {
+				break
+			}
+		}
+		full := 0
+		for iter, steps := range want {
+			if got[iter] != steps {
+				t.Errorf("%s: the iteration %d came to step %d, without interruption to %d", rule.Rule, iter, got[iter], steps)
+			}
+			if steps == 27 {
+				full++
+			}
+		}
+		if full == 0 || full > 60 || len(got) != 80 {
+			t.Errorf("%s: %d of %d iterations went to the end, which decides nothing", rule.Rule, full, len(got))
+		}
 	}
 }
 

@@ -15,9 +15,8 @@ import (
 // loop is one Run. Only fields under mu are touched by other goroutines.
 type loop struct {
 	Task
-	ctx    context.Context
-	pool   pool
-	pruner *tune.Pruner
+	ctx  context.Context
+	pool pool
 
 	options  tune.Options  // with what steering has changed
 	changed  tune.Steering // what it has changed
@@ -35,7 +34,7 @@ type loop struct {
 	mu    sync.Mutex
 	ended []*flight
 	ready []started
-	prune sync.Mutex // guards pruner
+	prune sync.Mutex // guards Pruner
 }
 
 type started struct {
@@ -47,9 +46,6 @@ type started struct {
 func newLoop(ctx context.Context, task Task) *loop {
 	l := &loop{Task: task, ctx: ctx, options: task.Options, wake: make(chan struct{}, 1)}
 	l.apply(task.Changed)
-	if rule := task.Options.EarlyStopping; rule != nil {
-		l.pruner = tune.NewPruner(*rule)
-	}
 	l.pool.loop = l
 	return l
 }
@@ -175,6 +171,14 @@ func (l *loop) land(f *flight) {
 	}
 	if reason != "" {
 		body["reason"] = reason
+	}
+	if l.Pruner != nil {
+		l.prune.Lock()
+		kept := l.Pruner.End(f.trial.Iter, state == "completed")
+		l.prune.Unlock()
+		if len(kept) > 0 {
+			body["reports"] = kept
+		}
 	}
 	if marks := f.log(); len(marks) > 0 {
 		body["log"] = marks
@@ -328,7 +332,7 @@ func (l *loop) call(trial tune.Trial) Call {
 // one that does badly.
 func (l *loop) observe(f *flight, t string, doc document.Object) {
 	metric := ""
-	if l.pruner != nil {
+	if l.Pruner != nil {
 		metric = l.Options.EarlyStopping.Metric.Result
 	}
 	value, step, reported := f.observe(t, doc, metric)
@@ -336,7 +340,7 @@ func (l *loop) observe(f *flight, t string, doc document.Object) {
 		return
 	}
 	l.prune.Lock()
-	goOn := l.pruner.Report(f.trial.Iter, step, value)
+	goOn := l.Pruner.Report(f.trial.Iter, step, value)
 	l.prune.Unlock()
 	if goOn {
 		return

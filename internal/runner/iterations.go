@@ -107,7 +107,10 @@ func (r *runner) task(ctx context.Context) (iterate.Task, error) {
 		}
 		task.Search.Change(task.Changed)
 	}
-	if err := r.restore(task.Search); err != nil {
+	if options.EarlyStopping != nil {
+		task.Pruner = tune.NewPruner(*options.EarlyStopping)
+	}
+	if err := r.restore(task.Search, task.Pruner); err != nil {
 		return task, err
 	}
 	task.Seed = options.Seed
@@ -121,8 +124,9 @@ func (r *runner) task(ctx context.Context) (iterate.Task, error) {
 	return task, nil
 }
 
-// restore brings the search to where an earlier attempt was.
-func (r *runner) restore(search *tune.Search) error {
+// restore brings the search, and early stopping where there is, to where an earlier
+// attempt was.
+func (r *runner) restore(search *tune.Search, pruner *tune.Pruner) error {
 	if r.launch.Search.State == nil {
 		return nil
 	}
@@ -132,6 +136,9 @@ func (r *runner) restore(search *tune.Search) error {
 		iter, _ := document.Int(body, "iter")
 		ended = append(ended, tune.Outcome{Iter: int(iter), State: document.String(body, "state"), Results: document.Map(body, "results")})
 		parameters[int(iter)] = document.Map(body, "parameters")
+		if pruner != nil {
+			pruner.Restore(document.List(body, "reports"))
+		}
 	})
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ type Search struct {
 	// Changed is what steering has made of the options so far.
 	Changed document.Object `json:"changed,omitempty"`
 	// Ended has one line for each iteration that ended in an earlier attempt, by
-	// their numbers: {iter, state, parameters, results, error}. "" for none.
+	// their numbers: {iter, state, parameters, results, reports}. "" for none.
 	Ended string `json:"ended,omitempty"`
 }
 

@@ -3,6 +3,7 @@ package tune
 import (
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -157,26 +158,91 @@ func TestASHA(t *testing.T) {
 }
 
 func TestMedianRule(t *testing.T) {
-	p := NewPruner(EarlyStopping{Rule: "median", Metric: Selector{"loss", true}, Min: 2, Others: 3})
-	for iter := 1; iter <= 3; iter++ {
-		for step := 1; step <= 4; step++ {
-			if !p.Report(iter, step, float64(iter)) {
-				t.Fatalf("iteration %d was stopped with fewer than 3 others", iter)
+	for _, c := range []struct {
+		against string
+		fourth  []bool // of an iteration whose losses are 2.5, 2.3, 2.3, 2.3: whether it goes on after each
+	}{
+		// The three that have completed go from 3 down to their number: their averages at the
+		// second step are 2, 2.5 and 3, later less, their values 1, 2 and 3.
+		{Averages, []bool{true, true, true, false}},
+		{AtStep, []bool{true, false}},
+	} {
+		p := NewPruner(EarlyStopping{Rule: "median", Metric: Selector{"loss", true}, Min: 2, Others: 3, Against: c.against})
+		for iter := 1; iter <= 3; iter++ {
+			for step := 1; step <= 4; step++ {
+				loss := float64(iter)
+				if step == 1 {
+					loss = 3
+				}
+				if !p.Report(iter, step, loss) {
+					t.Fatalf("iteration %d was stopped with fewer than 3 others", iter)
+				}
+			}
+			p.End(iter, true)
+		}
+		// Neither one that failed nor one that was ended is compared with.
+		for iter := 4; iter <= 20; iter++ {
+			for step := 1; step <= 4 && p.Report(iter, step, 100); step++ {
+			}
+			p.End(iter, false)
+		}
+		for i, want := range c.fourth {
+			loss := 2.3
+			if i == 0 {
+				loss = 2.5
+			}
+			if got := p.Report(21, i+1, loss); got != want {
+				t.Errorf("%s: after step %d a bad one goes on: %v", c.against, i+1, got)
 			}
 		}
-	}
-	for step, want := range []bool{true, false} { // worse than the median, 2, but step 1 is before Min
-		if got := p.Report(4, step+1, 2.5); got != want {
-			t.Errorf("step %d of a bad one goes on: %v", step+1, got)
+		if p.Report(21, len(c.fourth)+1, 0) || len(p.End(21, true)) > 0 {
+			t.Errorf("%s: one that was told to end goes on, or is compared with", c.against)
+		}
+		for step := 1; step <= 4; step++ {
+			if !p.Report(22, step, 1.5) {
+				t.Errorf("%s: a good one was stopped at step %d", c.against, step)
+			}
+		}
+		if p.Report(23, 1, math.NaN()); p.Report(23, 2, math.NaN()) {
+			t.Errorf("%s: NaN goes on", c.against)
 		}
 	}
-	for step := 1; step <= 4; step++ {
-		if !p.Report(5, step, 1.5) {
-			t.Errorf("a good one was stopped at step %d", step)
+}
+
+// What is kept of an iteration is small, however long it is, and comes back as it was.
+func TestReportsThatAreKept(t *testing.T) {
+	for _, c := range []struct {
+		rule EarlyStopping
+		most int
+	}{
+		{EarlyStopping{Rule: "median", Min: 1, Others: 1, Against: Averages}, 128 + 64*10},
+		{EarlyStopping{Rule: "median", Min: 7, Others: 1, Against: AtStep}, 128 + 64*10},
+		{EarlyStopping{Rule: "asha", Min: 1, Reduction: 2}, 18},
+	} {
+		c.rule.Metric = Selector{"loss", true}
+		p := NewPruner(c.rule)
+		for step := 1; step <= 100_000; step++ {
+			value := 1 / (0.3 + float64(step))
+			if step == 10_000 {
+				value = math.Inf(-1)
+			}
+			p.Report(1, step, value)
 		}
-	}
-	if p.Report(6, 2, math.NaN()) {
-		t.Error("NaN goes on")
+		kept := p.End(1, true)
+		if len(kept) < 16 || len(kept) > c.most {
+			t.Errorf("%v: %d values are kept of 100,000", c.rule, len(kept))
+		}
+		doc, err := document.DecodeObject(document.Encode(document.Object{"reports": kept}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := NewPruner(c.rule)
+		if again.Restore(document.List(doc, "reports")); !reflect.DeepEqual(again.rungs, p.rungs) {
+			t.Errorf("%v: restored %d rungs of %d, or others", c.rule, len(again.rungs), len(p.rungs))
+		}
+		if len(p.runs) != 0 {
+			t.Errorf("%v: an iteration that has ended is remembered", c.rule)
+		}
 	}
 }
 

@@ -83,6 +83,12 @@ func finish(t *testing.T, s *harness.Server, k task) outcome {
 	if status/100 != 2 {
 		t.Fatalf("submit: %d %s", status, text)
 	}
+	return await(t, s, uid)
+}
+
+// await waits until a task is over.
+func await(t *testing.T, s *harness.Server, uid string) outcome {
+	t.Helper()
 	o := outcome{uid: uid}
 	for limit := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		o.run, _ = get(t, s, "/api/v1/projects/default/runs/"+uid)["data"].(object)

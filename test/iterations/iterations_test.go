@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -326,6 +328,81 @@ def work(context, x):
 			t.Errorf("%s: %d iterations ended early: %s", isolation, early, o.states())
 		}
 	}
+}
+
+// A task that ends iterations early, is killed in the middle and continues decides as
+// one that nobody disturbs. What was decided is in the reports that are kept: they
+// end where an iteration was told to.
+func TestEarlyStoppingRemembersWhatWasBefore(t *testing.T) {
+	t.Parallel()
+	s := harness.StartServer(t)
+	for _, rule := range []object{
+		{"rule": "asha", "metric": "min.loss", "reduction": 3}, {"rule": "median", "metric": "min.loss", "others": 3},
+	} {
+		k := task{
+			code: `
+import time
+
+def work(context, x, speed):
+    for step in range(1, 13):
+        context.log_result("loss", x + 9 * step ** -speed)
+        time.sleep(0.004)
+`,
+			hyper: object{"x": object{"low": 0, "high": 10.0}, "speed": object{"low": 0.2, "high": 2.0}},
+			options: object{
+				"strategy": "random", "max_iterations": 60, "seed": 3, "selector": "min.loss", "early_stopping": rule,
+			},
+		}
+		whole := finish(t, s, k)
+		uid, status, text := submit(t, s, k)
+		if status/100 != 2 {
+			t.Fatalf("submit: %d %s", status, text)
+		}
+		killed := 0
+		for limit := time.Now().Add(time.Minute); killed == 0 && time.Now().Before(limit); time.Sleep(10 * time.Millisecond) {
+			if ended, _ := get(t, s, "/api/v1/millrace/projects/default/runs/"+uid+"/search")["ended"].(float64); ended >= 20 {
+				killed = killRunner(t, uid)
+			}
+		}
+		o := await(t, s, uid)
+		if killed == 0 || o.state != "completed" || len(o.children) != 60 || whole.state != "completed" {
+			t.Fatalf("%v: %d processes killed, %s %s, without it %s %s", rule["rule"], killed, o.state, o.err(), whole.state, whole.err())
+		}
+		decided := map[string]bool{}
+		for iter, child := range whole.children {
+			want := fmt.Sprint(at(child, "status", "reports"))
+			if got := fmt.Sprint(at(o.children[iter], "status", "reports")); got != want {
+				t.Errorf("%v: iteration %d has the reports %s, without interruption %s", rule["rule"], iter, got, want)
+			}
+			decided[fmt.Sprint(strings.Count(want, " "))] = true
+		}
+		if len(decided) < 2 || killed > 1 {
+			t.Errorf("%v: every iteration has as many reports (%v), or %d runners were killed", rule["rule"], decided, killed)
+		}
+		if attempts, _ := at(o.run, "status", "attempts").([]any); len(attempts) == 0 {
+			t.Errorf("%v: the run was killed and has no attempts", rule["rule"])
+		}
+	}
+}
+
+// killRunner kills the process that executes a run, and returns how many it found.
+func killRunner(t *testing.T, uid string) (killed int) {
+	t.Helper()
+	entries, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		line, err := os.ReadFile(entry)
+		if err != nil || !strings.Contains(string(line), "exec\x00--spool\x00") || !strings.Contains(string(line), uid) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(entry)))
+		if err == nil && syscall.Kill(pid, syscall.SIGKILL) == nil {
+			killed++
+		}
+	}
+	return killed
 }
 
 func TestTooManyErrors(t *testing.T) {

@@ -131,6 +131,9 @@ func (p *Preparer) goOn(ctx context.Context, e store.Execution, search *spool.Se
 			"iter": iter, "state": document.String(doc, "status", "state"),
 			"parameters": document.Map(doc, "spec", "parameters"), "results": document.Map(doc, "status", "results"),
 		}
+		if reports := document.List(doc, "status", "reports"); reports != nil {
+			line["reports"] = reports
+		}
 		ended = append(document.Append(ended, line), '\n')
 		return nil
 	})
