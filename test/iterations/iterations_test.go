@@ -186,7 +186,7 @@ def work(context, name, size, rate):
 		want       []string
 	}{
 		{
-			"a table with a mark, quotes and commas", file("p.csv", "\ufeffname,size,rate\r\n\"a, b\",1,0.5\r\n\"say \"\"x\"\"\",2,1\r\n"), object{},
+			"a table with a mark, quotes and commas", file("p.csv", "\ufeff\"name\",size,rate\r\n\"a, b\",1,0.5\r\n\"say \"\"x\"\"\",2,1\r\n"), object{},
 			[]string{"('a, b', 1, 0.5)", "('say \"x\"', 2, 1.0)"},
 		},
 		{
@@ -215,6 +215,9 @@ def work(context, name, size, rate):
 		{"rows of different length", file("p.csv", "a,b\n1,2\n3\n"), "p.csv"},
 		{"a list", file("p.json", "[1, 2]"), "p.json"},
 		{"no rows", file("p.csv", "a,b\n"), "no rows"},
+		{"nothing", file("p.csv", ""), "is empty"},
+		{"an object without values", file("p.json", "{}"), "has no values"},
+		{"an empty list", file("p.json", `{"a": [1], "b": []}`), "b has no values"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, status, text := submit(t, s, task{code: code, options: object{"param_file": c.path}})
@@ -642,6 +645,55 @@ def work(context):
 	})
 	if o.state != "error" || o.states() != "completed:1 error:1" {
 		t.Errorf("%s %s: %s", o.state, o.err(), o.states())
+	}
+	// Of what a generator yields the best is found by the same rules: negative ones too,
+	// never NaN or what is no number, of equal ones the first.
+	o = finish(t, s, task{
+		code: `
+def work(context):
+    for x, value in enumerate((float("nan"), -3, None, -1, "-1", [5], -2)):
+        yield {"x": x}, {"value": value}
+    yield {"other": 1}
+`,
+		options: object{"strategy": "custom", "selector": "max.value"},
+	})
+	if o.state != "completed" || o.states() != "completed:8" || o.best() != 4 || at(o.run, "status", "results", "value") != -1.0 {
+		t.Errorf("%s %s: %s, best %d\n%s", o.state, o.err(), o.states(), o.best(), o.log)
+	}
+}
+
+// Artifacts of the best iteration that have no file, or no name of their own in the
+// database, are those of the task as all others.
+func TestTheBestIterationsArtifactsOfEveryForm(t *testing.T) {
+	t.Parallel()
+	s := harness.StartServer(t)
+	o := finish(t, s, task{
+		code: `
+def work(context, x):
+    context.log_result("value", -x)
+    context.log_artifact("inline", body="text", upload=False)
+    context.log_artifact("hidden", body="text", db_key=False)
+    context.log_artifact("named", body="text", db_key="another")
+`,
+		hyper: object{"x": upTo(3)}, options: object{"selector": "max.value"},
+	})
+	keys := map[any]any{} // key → iteration
+	list, _ := at(o.run, "status", "artifacts").([]any)
+	for _, entry := range list {
+		keys[at(entry, "metadata", "key")] = at(entry, "metadata", "iter")
+	}
+	if o.state != "completed" || o.states() != "completed:3" || o.best() != 1 || keys["inline"] != 1.0 || keys["named"] != 1.0 {
+		t.Errorf("%s %s: %s, best %d, artifacts %v\n%.2000s", o.state, o.err(), o.states(), o.best(), keys, o.log)
+	}
+}
+
+// Without values there is nothing to iterate over: the run is a plain one.
+func TestNoValues(t *testing.T) {
+	t.Parallel()
+	s := harness.StartServer(t)
+	o := finish(t, s, task{code: "def work(context, x=1):\n    context.log_result('x', x)\n", hyper: object{}, options: object{"selector": "max.x"}})
+	if o.state != "completed" || len(o.children) != 0 || at(o.run, "status", "results", "x") != 1.0 || at(o.run, "status", "iterations") != nil {
+		t.Errorf("%s %s: %s, results %v", o.state, o.err(), o.states(), at(o.run, "status", "results"))
 	}
 }
 
