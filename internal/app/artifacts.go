@@ -77,9 +77,8 @@ type artifacts struct {
 	clients map[string]*client.Client // by URL
 }
 
-// resolver finds artifacts for code with the given environment.
-func (a *artifacts) resolver(project string, environ []string) datastore.Resolver {
-	var url, token string
+// serverOf is where code with the given environment finds the server.
+func serverOf(environ []string) (url, token string) {
 	for _, entry := range environ {
 		if value, ok := strings.CutPrefix(entry, "MLRUN_DBPATH="); ok {
 			url = value
@@ -88,6 +87,37 @@ func (a *artifacts) resolver(project string, environ []string) datastore.Resolve
 			token = value
 		}
 	}
+	return url, token
+}
+
+// recorder records artifacts for a deployed function: with the server that it knows,
+// else with the one that runs now.
+type recorder struct {
+	*artifacts
+	url, token string
+}
+
+// Record implements datastore.Recorder.
+func (r *recorder) Record(ctx context.Context, record datastore.Record) error {
+	err := error(fault.Unavailable("the artifact %s is not recorded: no server runs", record.Key))
+	for _, url := range slices.Compact([]string{r.url, Running(r.dataDir)}) {
+		if url == "" {
+			continue
+		}
+		c, made := r.client(url, r.token)
+		if made != nil {
+			return made
+		}
+		if err = c.RecordArtifact(ctx, record.Project, record.Key, record.Iter, record.Doc); !fault.Is(err, fault.CodeUnavailable) {
+			return err
+		}
+	}
+	return err
+}
+
+// resolver finds artifacts for code with the given environment.
+func (a *artifacts) resolver(project string, environ []string) datastore.Resolver {
+	url, token := serverOf(environ)
 	return resolve(func(ctx context.Context, uri artifact.URI) (document.Object, error) {
 		doc, err := a.ask(ctx, uri, url, token)
 		if here := Running(a.dataDir); here != url && (err == nil && doc == nil || fault.Is(err, fault.CodeUnavailable)) && here != "" {
@@ -113,7 +143,10 @@ func (a *artifacts) ofRun(launch spool.Launch) datastore.Resolver {
 // relative paths are in dir.
 func (a *artifacts) stores(dir string, r realtime.Revision) *datastore.Stores {
 	environ := runner.Variables(slices.Concat(os.Environ(), r.Env, r.Secrets))
-	return datastore.New(datastore.Options{Lookup: runner.Lookup(environ), Dir: dir, Resolver: a.resolver(r.Project, r.Env)})
+	url, token := serverOf(r.Env)
+	return datastore.New(datastore.Options{
+		Lookup: runner.Lookup(environ), Dir: dir, Resolver: a.resolver(r.Project, r.Env), Recorder: &recorder{artifacts: a, url: url, token: token},
+	})
 }
 
 // ask asks the server at url; nothing without one.

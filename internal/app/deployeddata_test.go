@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/datastore/servertest"
+	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/realtime"
 	"github.com/millrace/millrace/internal/realtime/processor"
 	"github.com/millrace/millrace/internal/template"
@@ -140,6 +143,74 @@ def handler(context, event):
 			}
 			ask(http.MethodGet, "/die", "") // until the template is there that this worker has asked for
 		}
+	}
+}
+
+// TestDeployedJobsRecordArtifacts: what the handler of a job logs for a run that came as
+// an event is recorded by the server, as part of that run; without a server that is said.
+func TestDeployedJobsRecordArtifacts(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3 on this machine")
+	}
+	runtime, err := worker.Unpack(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := Open(t.Context(), Options{DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	server := httptest.NewServer(a.Handler())
+	t.Cleanup(server.Close)
+	const code = `
+def train(context, n=1):
+    context.log_artifact("rows", body="1,2,%d" % n, local_path="rows.csv", labels={"n": n})
+    context.log_model("scaler", body=b"weights", model_file="scaler.bin", tag="best")
+    context.log_result("n", n)
+`
+	ask := served(t, realtime.Revision{
+		Number: 1, Project: "default", Name: "trainer", Kind: realtime.KindJobs, Mode: realtime.ModeHandler, Python: python, Runtime: runtime,
+		File: "function.py", Handler: "train", Replicas: realtime.Replicas{Min: 1, Max: 1}, Env: []string{"PYTHONDONTWRITEBYTECODE=1", "MLRUN_DBPATH=" + server.URL},
+	}, code, nil)
+	folder := t.TempDir()
+	event := func(iter int) string {
+		return fmt.Sprintf(`{"metadata": {"name": "fit", "uid": "u1", "project": "default", "iteration": %d}, "spec": {"parameters": {"n": %d}, "output_path": %q}}`, iter, iter, folder)
+	}
+	for iter := 1; iter <= 2; iter++ {
+		status, answer := ask(http.MethodPut, "/train", event(iter))
+		doc, err := document.DecodeObject([]byte(answer))
+		if err != nil || status != http.StatusOK || document.String(doc, "status", "state") != "running" {
+			t.Fatalf("%d %s %v", status, answer, err)
+		}
+		if uri, want := document.String(doc, "status", "artifact_uris", "scaler"), fmt.Sprintf("store://models/default/fit_scaler#%d:best@u1", iter); uri != want {
+			t.Errorf("the run's model is %s, want %s", uri, want)
+		}
+		for key, content := range map[string]string{"fit_rows": fmt.Sprintf("1,2,%d", iter), "fit_scaler": "weights"} {
+			recorded, err := a.find(t.Context(), artifact.URI{Project: "default", Key: key, Tree: "u1", Iter: iter, HasIter: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := document.String(recorded, "spec", "target_path")
+			if key == "fit_scaler" {
+				path = filepath.Join(path, "scaler.bin")
+			}
+			raw, err := os.ReadFile(path)
+			if producer := document.String(recorded, "spec", "producer", "uri"); err != nil || string(raw) != content || producer != fmt.Sprintf("default/u1-%d", iter) {
+				t.Errorf("%s: %q by %s, %v", key, raw, producer, err)
+			}
+		}
+	}
+	if _, err := a.find(t.Context(), artifact.URI{Project: "default", Key: "fit_scaler", Tag: "best"}); err != nil {
+		t.Error(err)
+	}
+	server.Close()
+	_, answer := ask(http.MethodPut, "/train", event(3))
+	doc, err := document.DecodeObject([]byte(answer))
+	if err != nil || document.String(doc, "status", "state") != "error" || !strings.Contains(document.String(doc, "status", "error"), "server") {
+		t.Errorf("without a server: %s %v", answer, err)
 	}
 }
 

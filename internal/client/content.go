@@ -32,6 +32,16 @@ func (c *Client) ArtifactPath(ctx context.Context, project string) (string, erro
 	return strings.TrimRight(path, "/"), nil
 }
 
+// RecordArtifact stores the record of an artifact that the iteration iter of a run has
+// made, under its db key, its tree and its tag.
+func (c *Client) RecordArtifact(ctx context.Context, project, key string, iter int, doc document.Object) error {
+	query := url.Values{"iter": {strconv.Itoa(iter)}}
+	setNonEmpty(query, "tag", document.String(doc, "metadata", "tag"))
+	setNonEmpty(query, "tree", document.String(doc, "metadata", "tree"))
+	_, err := c.object(ctx, &request{method: http.MethodPut, path: segments(v2+"/projects", project, "artifacts", key), query: query, body: document.Encode(doc)})
+	return err
+}
+
 func contentPath(project string, parts ...string) string {
 	return segments(v1+"/millrace/projects", append([]string{project}, parts...)...)
 }

@@ -143,7 +143,7 @@ func (c *Channel) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]handler{
 		"GET /v1/object": getObject, "PUT /v1/object": putObject, "DELETE /v1/object": deleteObject,
-		"POST /v1/copy": copyObject, "GET /v1/list": list, "GET /v1/artifact": getArtifact, "GET /v1/secret": getSecret,
+		"POST /v1/copy": copyObject, "GET /v1/list": list, "GET /v1/artifact": getArtifact, "PUT /v1/artifact": putArtifact, "GET /v1/secret": getSecret,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			select {
@@ -200,6 +200,34 @@ func getArtifact(w http.ResponseWriter, r *http.Request, stores *datastore.Store
 		return err
 	}
 	answer(w, http.StatusOK, doc)
+	return nil
+}
+
+// maxRecord bounds an artifact's document, which may carry its content.
+const maxRecord = 32 << 20
+
+// putArtifact records an artifact of a run that the process executes.
+func putArtifact(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRecord))
+	if err != nil {
+		return fault.Invalid("the record of an artifact cannot be read: %w", err)
+	}
+	said, err := document.DecodeObject(raw)
+	if err != nil {
+		return fault.Invalid("the record of an artifact is not a JSON object: %w", err)
+	}
+	iter, _ := document.Int(said, "iter")
+	record := datastore.Record{Project: document.String(said, "project"), Key: document.String(said, "doc", "spec", "db_key"), Iter: int(iter), Doc: document.Map(said, "doc")}
+	if record.Key == "" {
+		record.Key = document.String(said, "key")
+	}
+	if record.Project == "" || record.Key == "" || record.Doc == nil {
+		return fault.Invalid("the record of an artifact needs project, key and doc")
+	}
+	if err := stores.Record(r.Context(), record); err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, document.Object{})
 	return nil
 }
 

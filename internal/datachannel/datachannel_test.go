@@ -11,8 +11,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/millrace/millrace/internal/datachannel"
 	"github.com/millrace/millrace/internal/datastore"
+	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 )
 
 // TestChannel speaks to the channel as a worker does, with a socket path that is
@@ -20,11 +24,12 @@ import (
 func TestChannel(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	var recorded records
 	for _, folder := range []string{dir, filepath.Join(dir, strings.Repeat("long", 30))} {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		stores := datastore.New(datastore.Options{Dir: dir, Lookup: func(name string) string { return map[string]string{"K": "v"}[name] }})
+		stores := datastore.New(datastore.Options{Dir: dir, Lookup: func(name string) string { return map[string]string{"K": "v"}[name] }, Recorder: &recorded})
 		channel, err := datachannel.Listen(folder, func() *datastore.Stores { return stores }, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
@@ -45,6 +50,10 @@ func TestChannel(t *testing.T) {
 			{"GET", "secret?key=K", "", 200, `{"value":"v"}`},
 			{"GET", "secret?key=L", "", 404, `"error"`},
 			{"GET", "artifact?uri=store://artifacts/p/k", "", 400, `"error"`},
+			{"PUT", "artifact", `{"project":"p","iter":2,"key":"k","doc":{"spec":{"db_key":"n_k"}}}`, 200, "{}"},
+			{"PUT", "artifact", `{"project":"p","key":"k"}`, 400, "needs project, key and doc"},
+			{"PUT", "artifact", `[]`, 400, "not a JSON object"},
+			{"PUT", "artifact", `{"project":"full","key":"k","doc":{}}`, 503, "no server"},
 			{"DELETE", "object?url=b&recursive=1", "", 200, "{}"},
 			{"GET", "object?url=b/x.txt", "", 404, `"error"`},
 			{"GET", "object?url=", "", 400, `"error"`},
@@ -73,6 +82,21 @@ func TestChannel(t *testing.T) {
 			t.Error("the socket is left")
 		}
 	}
+	want := datastore.Record{Project: "p", Key: "n_k", Iter: 2, Doc: document.Object{"spec": document.Object{"db_key": "n_k"}}}
+	if diff := cmp.Diff(records{want, want}, recorded); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// records are those that were made.
+type records []datastore.Record
+
+func (r *records) Record(_ context.Context, one datastore.Record) error {
+	if one.Project == "full" {
+		return fault.Unavailable("there is no server")
+	}
+	*r = append(*r, one)
+	return nil
 }
 
 // TestChannelOfAKilledOwner: neither its socket nor the folder made for one is left

@@ -34,11 +34,25 @@ type Resolver interface {
 	Artifact(ctx context.Context, uri string) (document.Object, error)
 }
 
+// Record is an artifact that is to be recorded.
+type Record struct {
+	Project string
+	Key     string // of the record: the db key
+	Iter    int
+	Doc     document.Object
+}
+
+// Recorder records artifacts.
+type Recorder interface {
+	Record(ctx context.Context, r Record) error
+}
+
 // Options are what Stores need to know; every field may be left empty.
 type Options struct {
 	Lookup   Lookup                    // credentials; nil means none
 	Permit   func(scheme string) error // asked before a bucket is opened; nil allows all
 	Resolver Resolver                  // nil refuses store:// URLs
+	Recorder Recorder                  // nil records no artifacts
 	Named    map[string]Named          // data_stores: what //name/path stands for
 	Confined bool                      // refuse local files that are not below Roots
 	Roots    []string                  // absolute
@@ -133,6 +147,14 @@ func (s *Stores) Artifact(ctx context.Context, uri string) (document.Object, err
 		return nil, fault.Invalid("%s: artifacts cannot be looked up here; give the URL of the content", uri)
 	}
 	return s.options.Resolver.Artifact(ctx, uri)
+}
+
+// Record records an artifact.
+func (s *Stores) Record(ctx context.Context, r Record) error {
+	if s.options.Recorder == nil {
+		return fault.Invalid("the artifact %s is not recorded: a run records its artifacts by itself", r.Key)
+	}
+	return s.options.Recorder.Record(ctx, r)
 }
 
 // Secret returns a value by its name and whether there is one.

@@ -104,6 +104,7 @@ func Deploy(f *function.Function) (*Service, error) {
 		s.Env = append(s.Env, "MLRUN_LOG_LEVEL=DEBUG")
 	}
 	s.Revision.Project, s.Revision.Name, s.Revision.Tag, s.Revision.Kind = f.Project(), f.Name(), f.Tag(), "nuclio"
+	s.Revision.Description = cmp.Or(document.String(f.Doc, "spec", "description"), document.String(config, "description"))
 	if err := s.source(spec.Source); err != nil {
 		return nil, err
 	}
@@ -128,6 +129,9 @@ func Deploy(f *function.Function) (*Service, error) {
 	}
 	if err == nil && s.Revision.Mode == realtime.ModeCommand {
 		err = s.httpOnly()
+	}
+	if err == nil {
+		err = alone(f, config)
 	}
 	if err != nil {
 		return nil, err
@@ -323,8 +327,28 @@ func (s *Service) application(f *function.Function, spec function.Spec, config d
 	return nil
 }
 
+// alone refuses containers beside the function's: nobody would start them.
+func alone(f *function.Function, config document.Object) error {
+	beside := []string{"sidecars", "initContainers"}
+	if f.Kind() == function.KindApplication {
+		beside = beside[1:] // its sidecar is the program
+		if sidecars := document.List(config, "sidecars"); len(sidecars) > 1 {
+			return fault.Invalid("spec.sidecars: an application on one machine is one program, not %d; deploy each as an application of its own", len(sidecars))
+		}
+	}
+	for _, field := range beside {
+		if len(document.List(config, field)) > 0 {
+			return fault.Invalid("spec.%s: containers beside the function's are made on Kubernetes only; deploy the program as a function of kind application, or leave them away", field)
+		}
+	}
+	return nil
+}
+
 // httpOnly refuses triggers that a program cannot be called by.
 func (s *Service) httpOnly() error {
+	if s.Revision.NoHTTP {
+		return fault.Invalid("an application answers HTTP, so that its http trigger can not be disabled; leave disable_default_http_trigger away")
+	}
 	for _, t := range s.Revision.Triggers {
 		if t.Kind != realtime.TriggerHTTP {
 			return fault.Invalid("the trigger %s: applications take requests over HTTP only; a handler of kind nuclio can have triggers of kind %s", t.Name, t.Kind)
@@ -413,6 +437,7 @@ func (s *Service) scaling(f *function.Function, config document.Object) error {
 	if seconds, ok := document.Int(config, "readinessTimeoutSeconds"); ok && seconds > 0 {
 		s.Revision.ReadyTimeout = time.Duration(seconds) * time.Second
 	}
+	s.Revision.Patient = document.Bool(config, "waitReadinessTimeoutBeforeFailure")
 	if seconds, ok := document.Int(f.Doc, "spec", "readiness_timeout"); ok && seconds > 0 {
 		s.Revision.ReadyTimeout = time.Duration(seconds) * time.Second
 	}

@@ -126,6 +126,14 @@ func TestDeployRefuses(t *testing.T) {
 		"too many threads":      {function.KindNuclio, `{"config": {"spec.triggers.h": {"kind": "http", "attributes": {"threads": 300}}}, ` + someCode + `}`, "from 1 to 256"},
 		"two addresses":         {function.KindNuclio, `{"config": {"spec.triggers.a": {"kind": "http"}, "spec.triggers.b": {"kind": "http"}}, ` + someCode + `}`, "http"},
 		"an image alone":        {function.KindApplication, `{"image": "nginx"}`, "no command"},
+		"two names":             {function.KindNuclio, `{"config": {"spec.triggers.a": {"kind": "http", "name": "b"}}, ` + someCode + `}`, "its name is \"b\""},
+		"an ingress":            {function.KindNuclio, `{"config": {"spec.triggers.h": {"kind": "http", "attributes": {"ingresses": {"0": {"host": "h", "paths": ["/"]}}}}}, ` + someCode + `}`, "API gateway"},
+		"a sidecar":             {function.KindNuclio, `{"config": {"spec.sidecars": [{"name": "s", "image": "i"}]}, ` + someCode + `}`, "spec.sidecars"},
+		"an init container":     {function.KindNuclio, `{"base_spec": {"spec": {"initContainers": [{"name": "s"}]}}, ` + someCode + `}`, "spec.initContainers"},
+		"two programs":          {function.KindApplication, `{"command": "serve", "config": {"spec.sidecars": [{"name": "a"}, {"name": "b"}]}}`, "not 2"},
+		"a silent application":  {function.KindApplication, `{"command": "serve", "disable_default_http_trigger": true}`, "http trigger"},
+		"no time to end":        {function.KindNuclio, `{"config": {"spec.triggers.h": {"kind": "http", "workerTerminationTimeout": "soon"}}, ` + someCode + `}`, "workerTerminationTimeout"},
+		"batches beside events": {function.KindNuclio, `{"config": {"spec.triggers.h": {"kind": "http", "workerAllocatorName": "w", "batch": {"mode": "enable"}}, "spec.triggers.c": {"kind": "cron", "workerAllocatorName": "w", "attributes": {"interval": "1s"}}}, ` + someCode + `}`, "share the workers w"},
 		"a source elsewhere":    {function.KindNuclio, `{"build": {"source": "git://x/y"}}`, "git://x/y"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,6 +142,42 @@ func TestDeployRefuses(t *testing.T) {
 				t.Errorf("error is %v, want an invalid %s", err, c.part)
 			}
 		})
+	}
+}
+
+// TestDeployRefusesOtherTriggers: no kind of trigger that Nuclio has is taken and left without events.
+func TestDeployRefusesOtherTriggers(t *testing.T) {
+	t.Parallel()
+	for _, other := range []string{
+		"kafka", "kafka-cluster", "v3ioStream", "v3ioItemPoller", "rabbit-mq", "rabbitMq", "nats", "mqtt", "iotCoreMqtt", "kinesis", "pubsub", "eventhub", "kickstart", "",
+	} {
+		_, err := service(t, function.KindNuclio, `{"config": {"spec.triggers.in": {"kind": "`+other+`", "attributes": {"topics": ["t"]}}}, `+someCode+`}`)
+		if !fault.Is(err, fault.CodeInvalid) || !strings.Contains(err.Error(), `the trigger in is of the kind "`+other+`"`) {
+			t.Errorf("%q: %v", other, err)
+		}
+	}
+}
+
+// TestDeployTakesWhatNuclioTakes: fields that mean the same, and those that mean nothing on one machine.
+func TestDeployTakesWhatNuclioTakes(t *testing.T) {
+	t.Parallel()
+	s, err := service(t, function.KindNuclio, `{`+someCode+`, "description": "scores", "config": {
+		"spec.waitReadinessTimeoutBeforeFailure": true, "spec.serviceType": "NodePort", "spec.disableSensitiveFieldsMasking": true,
+		"spec.triggers.http": {"kind": "http", "name": "http", "class": "sync", "numWorkers": 2, "maxWorkers": 9, "workerTerminationTimeout": "3s", "workerAllocatorName": "w",
+			"attributes": {"ingresses": {}, "serviceType": "ClusterIP", "reduceMemoryUsage": true, "MaxRequestBodySize": 5}},
+		"spec.triggers.tick": {"kind": "cron", "workerAllocatorName": "w", "attributes": {"schedule": "@hourly", "interval": "1s", "concurrencyPolicy": "Forbid", "event": {"body": {"n": 1}}}}}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []realtime.Trigger{
+		{Name: "http", Kind: "http", Workers: 2, Termination: 3 * time.Second, Allocator: "w"},
+		{Name: "tick", Kind: "cron", Allocator: "w", Cron: &realtime.Cron{Schedule: "@hourly", Interval: time.Second, Body: `{"n":1}`, Headers: map[string]string{}}},
+	}
+	if diff := cmp.Diff(want, s.Revision.Triggers); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if !s.Revision.Patient || s.Revision.Description != "scores" || s.Front.Limits.Body != 5 {
+		t.Errorf("%+v %+v", s.Revision, s.Front)
 	}
 }
 

@@ -33,7 +33,10 @@ func (s *Service) triggers(config document.Object) error {
 
 func (s *Service) trigger(name string, from document.Object) error {
 	kind := document.String(from, "kind")
-	t := realtime.Trigger{Name: name, Kind: kind}
+	t := realtime.Trigger{Name: name, Kind: kind, Allocator: document.String(from, "workerAllocatorName")}
+	if own := document.String(from, "name"); own != "" && own != name {
+		return fault.Invalid("the trigger %s: its name is %q; leave name away, or make it that under which the trigger stands", name, own)
+	}
 	for _, key := range []string{"maxWorkers", "numWorkers"} {
 		if count, ok := document.Int(from, key); ok {
 			if count < 0 || count > 1024 {
@@ -46,13 +49,16 @@ func (s *Service) trigger(name string, from document.Object) error {
 		wait := time.Duration(ms) * time.Millisecond
 		t.AvailabilityTimeout = &wait
 	}
+	var err error
+	if t.Termination, err = duration(from, "the trigger "+name+": workerTerminationTimeout", "workerTerminationTimeout"); err != nil {
+		return err
+	}
 	attributes := lower(document.Map(from, "attributes"))
 	if batch := document.Map(from, "batch"); batch != nil && document.String(batch, "mode") == "enable" {
 		t.Batch = &realtime.Batch{}
 		if size, ok := document.Int(batch, "batchSize"); ok {
 			t.Batch.Size = int(size)
 		}
-		var err error
 		if t.Batch.Delay, err = duration(batch, "the trigger "+name+": batch.timeout", "timeout"); err != nil {
 			return err
 		}
@@ -78,7 +84,7 @@ func (s *Service) trigger(name string, from document.Object) error {
 		}
 		t.Cron = cron
 	default:
-		return fault.Invalid("the trigger %s is of the kind %q; this version has %s and %s", name, kind, realtime.TriggerHTTP, realtime.TriggerCron)
+		return fault.Invalid("the trigger %s is of the kind %q; this version has the kinds %s and %s, so have what reads the stream or queue send its messages over HTTP, or disable the trigger", name, kind, realtime.TriggerHTTP, realtime.TriggerCron)
 	}
 	s.Revision.Triggers = append(s.Revision.Triggers, t)
 	return nil
@@ -100,6 +106,9 @@ func (s *Service) http(name string, attributes document.Object) error {
 			return fault.Invalid("the trigger %s: attributes.port %d is not a port", name, port)
 		}
 		s.Port = int(port)
+	}
+	if len(document.Map(attributes, "ingresses")) > 0 {
+		return fault.Invalid("the trigger %s: attributes.ingresses (host and paths of with_http) are made on Kubernetes only; make an API gateway, which may have a host name, or leave them away", name)
 	}
 	if size, ok := document.Int(attributes, "maxrequestbodysize"); ok && size > 0 {
 		s.Front.Limits.Body = size
@@ -143,15 +152,22 @@ func cronOf(name string, attributes document.Object) (*realtime.Cron, error) {
 	event := document.Map(attributes, "event")
 	cron := &realtime.Cron{
 		Schedule: document.String(attributes, "schedule"), Interval: interval,
-		Body: document.String(event, "body"), Path: document.String(event, "path"), Method: document.String(event, "method"),
+		Body: text(event["body"]), Path: document.String(event, "path"), Method: document.String(event, "method"),
 		Zone: document.String(attributes, "timezone"), Headers: map[string]string{},
 	}
 	for key, value := range document.Map(event, "headers") {
-		text, ok := value.(string)
-		if !ok {
-			text = string(document.Encode(value))
-		}
-		cron.Headers[key] = text
+		cron.Headers[key] = text(value)
 	}
 	return cron, nil
+}
+
+// text is a text as it is, nothing as "", and any other value as JSON.
+func text(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	}
+	return string(document.Encode(value))
 }

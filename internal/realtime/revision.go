@@ -36,7 +36,9 @@ type Revision struct {
 	Tag     string `json:"tag,omitempty"`
 	Hash    string `json:"hash,omitempty"` // of the function's version
 	Kind    string `json:"kind,omitempty"` // nuclio, nuclio:mlrun, application
-	Mode    string `json:"mode"`
+	// Description is what the function's author says of it.
+	Description string `json:"description,omitempty"`
+	Mode        string `json:"mode"`
 
 	Python     string   `json:"python,omitempty"`      // interpreter
 	VirtualEnv string   `json:"virtual_env,omitempty"` // folder of the environment that Python belongs to
@@ -58,6 +60,9 @@ type Revision struct {
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"` // until all workers are up; 0 is DefaultReadyTimeout
 	Grace        time.Duration `json:"grace,omitempty"`         // for events in progress when it drains; 0 is DefaultGrace
 	LogLimit     int64         `json:"log_limit,omitempty"`     // bytes of log file that are kept; 0 is DefaultLogLimit
+	// Patient says that workers which cannot be started are no error before
+	// ReadyTimeout is over.
+	Patient bool `json:"patient,omitempty"`
 
 	CPU    float64 `json:"cpu,omitempty"`    // cores, of all workers together
 	Memory int64   `json:"memory,omitempty"` // bytes, of all workers together
@@ -109,8 +114,14 @@ type Trigger struct {
 	Concurrency int `json:"concurrency,omitempty"`
 	// Threads is how many events a worker of free-threaded Python handles at once; 0
 	// is 1.
-	Threads int   `json:"threads,omitempty"`
-	Cron    *Cron `json:"cron,omitempty"` // for TriggerCron
+	Threads int `json:"threads,omitempty"`
+	// Termination is how long a worker that shall end may take for what it has begun
+	// and for its termination callback; 0 is the revision's Grace.
+	Termination time.Duration `json:"termination,omitempty"`
+	// Allocator names workers that all triggers with the same Allocator share; "" are
+	// the trigger's own.
+	Allocator string `json:"allocator,omitempty"`
+	Cron      *Cron  `json:"cron,omitempty"` // for TriggerCron
 }
 
 // Batch collects events for a handler that takes lists.
@@ -163,7 +174,7 @@ func (r *Revision) Check() error {
 }
 
 func (r *Revision) checkTriggers() error {
-	seen := map[string]bool{}
+	seen, shared := map[string]bool{}, map[string]Trigger{}
 	http := 0
 	for _, t := range r.Triggers {
 		switch {
@@ -179,10 +190,18 @@ func (r *Revision) checkTriggers() error {
 			return fault.Invalid("the trigger %s of %s asks for threads, which handlers of events in Python have", t.Name, r.Name)
 		case t.Queue < 0 || t.Concurrency < 0 || t.AvailabilityTimeout != nil && *t.AvailabilityTimeout < 0:
 			return fault.Invalid("a limit of the trigger %s of %s is negative", t.Name, r.Name)
+		case t.Termination < 0:
+			return fault.Invalid("the termination timeout of the trigger %s of %s is negative", t.Name, r.Name)
 		case t.Batch != nil && (t.Batch.Size < 0 || t.Batch.Delay < 0):
 			return fault.Invalid("the batch of the trigger %s of %s is negative", t.Name, r.Name)
 		}
 		seen[t.Name] = true
+		if first, ok := shared[t.Allocator]; ok && !t.alike(first) {
+			return fault.Invalid("the triggers %s and %s of %s share the workers %s, and have different batches or threads; say the same of both", first.Name, t.Name, r.Name, t.Allocator)
+		}
+		if t.Allocator != "" {
+			shared[t.Allocator] = t
+		}
 		switch t.Kind {
 		case TriggerHTTP:
 			http++
@@ -198,6 +217,14 @@ func (r *Revision) checkTriggers() error {
 		return fault.Invalid("%s has %d triggers of kind http; one is possible", r.Name, http)
 	}
 	return nil
+}
+
+// alike reports whether t and other may share workers.
+func (t Trigger) alike(other Trigger) bool {
+	if (t.Batch == nil) != (other.Batch == nil) || t.Batch != nil && *t.Batch != *other.Batch {
+		return false
+	}
+	return max(t.Threads, 1) == max(other.Threads, 1)
 }
 
 // WithDefaults returns the revision with its default trigger and values.

@@ -118,7 +118,21 @@ func (w *Worker) BeginBatch(requests []*Request, sinks []Sink) error {
 // GiveUp says that nobody wants what sink would get any more: a response that comes
 // in pieces ends, a coroutine is cancelled; a plain handler runs on. The sink gets
 // its last reply all the same.
-func (w *Worker) GiveUp(sink Sink) {
+func (w *Worker) GiveUp(sink Sink) { w.tell(sink, TypeCancel, 0) }
+
+// Hold says that sink has no room for further pieces of its response, or has room
+// again. A worker with several events in progress lets that response wait, and answers
+// the others meanwhile; pieces that are on their way come all the same.
+func (w *Worker) Hold(sink Sink, held bool) {
+	if held {
+		w.tell(sink, TypeHold, FlagOptional)
+	} else {
+		w.tell(sink, TypeGoOn, FlagOptional)
+	}
+}
+
+// tell sends a frame without head and body about the event of sink, if it is open.
+func (w *Worker) tell(sink Sink, what Type, flags uint8) {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	w.mu.Lock()
@@ -132,7 +146,7 @@ func (w *Worker) GiveUp(sink Sink) {
 	if id == 0 {
 		return
 	}
-	w.unwritten = appendHeader(w.unwritten, TypeCancel, 0, id, 0, 0)
+	w.unwritten = appendHeader(w.unwritten, what, flags, id, 0, 0)
 	if !w.busy && !w.corked {
 		w.flushNow()
 	}

@@ -33,6 +33,8 @@ const (
 	TypeEvent
 	TypeResponse
 	TypePiece
+	TypeHold // optional
+	TypeGoOn // optional
 )
 
 // TypeNote is a frame of the worker's that a host may ignore.

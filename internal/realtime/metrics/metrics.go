@@ -31,10 +31,14 @@ type Counters struct {
 	Failed    atomic.Uint64 // the handler raised, timed out or died; the program answered with 5xx or not at all
 	Refused   atomic.Uint64 // nobody took it in time, or too many waited
 	Restarts  atomic.Uint64 // of workers that ended unasked
+	Immediate atomic.Uint64 // events that found a worker at once
+	NoWorker  atomic.Uint64 // events that found none in time
 
-	nanos   atomic.Uint64
-	buckets [len(bounds) + 1]atomic.Uint64
-	classes [6]atomic.Uint64 // of HTTP answers, by the first digit
+	late      atomic.Uint64 // events that waited for a worker
+	lateNanos atomic.Uint64
+	nanos     atomic.Uint64
+	buckets   [len(bounds) + 1]atomic.Uint64
+	classes   [6]atomic.Uint64 // of HTTP answers, by the first digit
 }
 
 // Took notes how long an event took, from its arrival to its answer.
@@ -47,6 +51,12 @@ func (c *Counters) Took(d time.Duration) {
 		}
 	}
 	c.buckets[len(limits)].Add(1)
+}
+
+// Waited notes how long an event waited for the worker that it has now.
+func (c *Counters) Waited(d time.Duration) {
+	c.late.Add(1)
+	c.lateNanos.Add(uint64(max(d, 0)))
 }
 
 // Answered notes the status of an HTTP answer.
@@ -105,11 +115,36 @@ func Write(w io.Writer, samples []Sample, usage Usage) {
 		fmt.Fprintf(w, "%s_sum{%s} %g\n", name, labels, time.Duration(s.Counters.nanos.Load()).Seconds())
 		fmt.Fprintf(w, "%s_count{%s} %d\n", name, labels, total)
 	})
+	p.allocations()
 	p.gauge("millrace_workers", "Workers in rotation.", func(s *Sample) int { return s.Workers })
 	p.gauge("millrace_workers_busy", "Workers with an event in progress.", func(s *Sample) int { return s.Busy })
 	p.gauge("millrace_events_waiting", "Events without a worker.", func(s *Sample) int { return s.Waiting })
 	p.gauge("millrace_events_in_progress", "Events with a worker.", func(s *Sample) int { return s.Open })
 	usage.write(w)
+}
+
+// allocations are series under the names that dashboards for Nuclio know, as far as
+// they mean something here.
+func (p *page) allocations() {
+	const allocation = "nuclio_processor_worker_allocation"
+	p.family(allocation+"_total", "counter", "Events by how they found a worker.", func(s *Sample, name, labels string) {
+		c := s.Counters
+		fmt.Fprintf(p.to, "%s{%s,result=\"success_immediate\"} %d\n", name, labels, c.Immediate.Load())
+		fmt.Fprintf(p.to, "%s{%s,result=\"success_after_wait\"} %d\n", name, labels, c.late.Load())
+		fmt.Fprintf(p.to, "%s{%s,result=\"error_timeout\"} %d\n", name, labels, c.NoWorker.Load())
+	})
+	p.counter(allocation+"_count", "Events that looked for a worker.", func(c *Counters) uint64 { return c.Immediate.Load() + c.late.Load() + c.NoWorker.Load() })
+	p.counter(allocation+"_wait_duration_milliseconds_sum", "What the events that found a worker waited for it.", func(c *Counters) uint64 {
+		return uint64(time.Duration(c.lateNanos.Load()).Milliseconds())
+	})
+	const handled = "nuclio_processor_handled_events_duration_milliseconds"
+	p.counter(handled+"_sum", "From the arrival of events to their answers.", func(c *Counters) uint64 { return uint64(time.Duration(c.nanos.Load()).Milliseconds()) })
+	p.counter(handled+"_count", "Events that were answered.", func(c *Counters) (total uint64) {
+		for i := range c.buckets {
+			total += c.buckets[i].Load()
+		}
+		return total
+	})
 }
 
 // page writes families of samples.

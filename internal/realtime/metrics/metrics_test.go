@@ -30,6 +30,9 @@ func TestWrite(t *testing.T) {
 	c.Answered(503)
 	c.Took(700 * time.Microsecond)
 	c.Took(time.Minute)
+	c.Immediate.Add(5)
+	c.NoWorker.Add(1)
+	c.Waited(1500 * time.Millisecond)
 	got := string(page(metrics.Sample{Project: "p", Function: `a "b"`, Revision: 2, Kind: "http", Trigger: "t", Counters: &c, Workers: 4, Busy: 1, Waiting: 7, Open: 9}))
 	labels := `{project="p",function="a \"b\"",revision="2",trigger_kind="http",trigger_id="t"`
 	for _, want := range []string{
@@ -43,6 +46,13 @@ func TestWrite(t *testing.T) {
 		"millrace_event_duration_seconds_bucket" + labels + `,le="30"} 1` + "\n",
 		"millrace_event_duration_seconds_bucket" + labels + `,le="+Inf"} 2` + "\n",
 		"millrace_event_duration_seconds_sum" + labels + "} 60.0007\n",
+		"nuclio_processor_worker_allocation_total" + labels + `,result="success_immediate"} 5` + "\n",
+		"nuclio_processor_worker_allocation_total" + labels + `,result="success_after_wait"} 1` + "\n",
+		"nuclio_processor_worker_allocation_total" + labels + `,result="error_timeout"} 1` + "\n",
+		"nuclio_processor_worker_allocation_count" + labels + "} 7\n",
+		"nuclio_processor_worker_allocation_wait_duration_milliseconds_sum" + labels + "} 1500\n",
+		"nuclio_processor_handled_events_duration_milliseconds_sum" + labels + "} 60000\n",
+		"nuclio_processor_handled_events_duration_milliseconds_count" + labels + "} 2\n",
 		"millrace_workers" + labels + "} 4\n", "millrace_events_waiting" + labels + "} 7\n", "millrace_events_in_progress" + labels + "} 9\n",
 		"millrace_cpu_seconds_total 1.5\n", "millrace_memory_bytes 5242880\n",
 	} {

@@ -84,6 +84,10 @@ type counted struct {
 	Failed    uint64   `json:"failed"`
 	Refused   uint64   `json:"refused"`
 	Restarts  uint64   `json:"restarts"`
+	Immediate uint64   `json:"immediate"`
+	NoWorker  uint64   `json:"no_worker"`
+	Late      uint64   `json:"late"`
+	LateNanos uint64   `json:"late_nanos"`
 	Nanos     uint64   `json:"nanos"`
 	Buckets   []uint64 `json:"buckets"`
 	Classes   []uint64 `json:"classes"`
@@ -93,6 +97,7 @@ type counted struct {
 func (c *Counters) MarshalJSON() ([]byte, error) {
 	out := counted{
 		Succeeded: c.Succeeded.Load(), Failed: c.Failed.Load(), Refused: c.Refused.Load(), Restarts: c.Restarts.Load(), Nanos: c.nanos.Load(),
+		Immediate: c.Immediate.Load(), NoWorker: c.NoWorker.Load(), Late: c.late.Load(), LateNanos: c.lateNanos.Load(),
 	}
 	for i := range c.buckets {
 		out.Buckets = append(out.Buckets, c.buckets[i].Load())
@@ -113,6 +118,10 @@ func (c *Counters) UnmarshalJSON(raw []byte) error {
 	c.Failed.Store(in.Failed)
 	c.Refused.Store(in.Refused)
 	c.Restarts.Store(in.Restarts)
+	c.Immediate.Store(in.Immediate)
+	c.NoWorker.Store(in.NoWorker)
+	c.late.Store(in.Late)
+	c.lateNanos.Store(in.LateNanos)
 	c.nanos.Store(in.Nanos)
 	for i, n := range in.Buckets[:min(len(in.Buckets), len(c.buckets))] {
 		c.buckets[i].Store(n)

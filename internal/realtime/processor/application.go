@@ -37,7 +37,7 @@ func (s *serving) programDir() string {
 func (s *serving) programEnvironment() []string {
 	r := &s.spec
 	out := append(os.Environ(), "PYTHONUNBUFFERED=1", revisionVariable+"="+s.mark,
-		"NUCLIO_FUNCTION_NAME="+r.Name, "NUCLIO_FUNCTION_VERSION="+r.Hash, "NUCLIO_FUNCTION_INSTANCE="+r.Project+"-"+r.Name)
+		"NUCLIO_FUNCTION_NAME="+r.Name, "NUCLIO_FUNCTION_VERSION="+r.Hash, "NUCLIO_FUNCTION_INSTANCE="+r.Project+"-"+r.Name, "NUCLIO_FUNCTION_DESCRIPTION="+r.Description)
 	if len(r.Path) > 0 {
 		out = append(out, "PYTHONPATH="+strings.Join(r.Path, string(filepath.ListSeparator)))
 	}

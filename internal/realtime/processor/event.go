@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/millrace/millrace/internal/realtime/metrics"
 	"github.com/millrace/millrace/internal/worker"
 )
 
@@ -28,7 +29,7 @@ func (e *lostError) Error() string {
 //
 // Whoever submits it waits on settled, which is signalled once: err says why
 // there is no answer, otherwise status, contentType, headers, logs and body are
-// it. If stream is not nil, pieces of the body follow there; it is closed after
+// it. If stream is not nil, pieces of the body follow there; it is over after
 // the last one, and broken says then if the body is not whole. The submitter sets
 // gone when it waits no longer.
 type event struct {
@@ -38,6 +39,8 @@ type event struct {
 	gone    atomic.Bool
 	leave   chan struct{} // closed with gone, for events whose answer may be a stream
 	shadow  bool          // a copy whose answer nobody wants
+	stats   *metrics.Counters
+	wait    time.Duration // for a worker, at most
 
 	status      int
 	contentType string
@@ -48,7 +51,7 @@ type event struct {
 	err         error
 	received    *buffer // that request.Body is in, if it is in one
 	replied     *buffer // that body is in
-	stream      chan []byte
+	stream      *outflow
 	broken      bool
 
 	// Of the pool, under its lock.
@@ -59,6 +62,7 @@ type event struct {
 	took     time.Duration // by the handler alone; 0 if that is not known
 	tries    int
 	soon     bool // its worker is quick: it may wait for company on the way
+	held     bool // its worker keeps it waiting until the client has taken more
 	over     bool // settled, or about to be
 	dropped  bool // the worker was told that nobody wants more; of its reader
 }
@@ -96,16 +100,12 @@ func (e *event) Reply(r *worker.Reply, err error) {
 		e.body = append(e.body[:0], r.Body...)
 	}
 	if r.More && !e.shadow {
-		e.stream = make(chan []byte, streamBuffer)
+		e.stream = newOutflow()
 	} else if !r.More {
 		m.pool.answered(m, e)
 	}
 	e.settled <- struct{}{}
 }
-
-// streamBuffer is how many pieces of a body may wait for a slow client before its
-// worker does.
-const streamBuffer = 16
 
 func (e *event) piece(r *worker.Reply) {
 	m := e.member
@@ -120,12 +120,7 @@ func (e *event) piece(r *worker.Reply) {
 		return
 	}
 	if len(r.Body) > 0 {
-		m.pool.stall(m, e, true)
-		select {
-		case e.stream <- append([]byte(nil), r.Body...):
-		case <-e.leave:
-		}
-		m.pool.stall(m, e, false)
+		e.deliver(append([]byte(nil), r.Body...))
 	}
 	if r.More {
 		return
@@ -133,5 +128,5 @@ func (e *event) piece(r *worker.Reply) {
 	e.broken = e.broken || r.Failed
 	e.failed = e.failed || r.Failed
 	m.pool.answered(m, e)
-	close(e.stream)
+	e.stream.end()
 }

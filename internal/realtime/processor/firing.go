@@ -9,10 +9,10 @@ import (
 	"github.com/millrace/millrace/internal/worker"
 )
 
-// fire sends an event to p whenever the timetable says so, for as long as the
+// fire sends an event of a trigger whenever the timetable says so, for as long as the
 // revision has traffic. A time at which the event before has not been answered yet
 // is left out.
-func (s *serving) fire(ctx context.Context, p *pool, times realtime.Timetable) {
+func (s *serving) fire(ctx context.Context, from *source, times realtime.Timetable) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	next := times.Next(time.Now())
@@ -24,7 +24,7 @@ func (s *serving) fire(ctx context.Context, p *pool, times realtime.Timetable) {
 		case <-timer.C:
 		}
 		if s.active.Load() {
-			s.send(ctx, p)
+			s.send(ctx, from)
 		}
 		for now := time.Now(); !next.IsZero() && !next.After(now); {
 			next = times.Next(next)
@@ -32,8 +32,8 @@ func (s *serving) fire(ctx context.Context, p *pool, times realtime.Timetable) {
 	}
 }
 
-func (s *serving) send(ctx context.Context, p *pool) {
-	c := p.trigger.Cron
+func (s *serving) send(ctx context.Context, from *source) {
+	c := from.trigger.Cron
 	e := newEvent()
 	e.request = worker.Request{
 		ID: eventID(), Method: c.Method, Path: c.Path, Timestamp: e.arrived, Body: []byte(c.Body),
@@ -44,13 +44,13 @@ func (s *serving) send(ctx context.Context, p *pool) {
 			e.request.ContentType, e.request.JSON = value, isJSON(value) && c.Body != ""
 		}
 	}
-	span, traceparent := s.tracer.Fire(p.trigger.Name)
+	span, traceparent := s.tracer.Fire(from.trigger.Name)
 	if span != nil {
 		e.request.Headers = append(e.request.Headers, [2]string{"Traceparent", traceparent})
 	}
-	if err := p.submit(e); err != nil {
+	if err := from.submit(e); err != nil {
 		span.End(0, err.Error())
-		s.logger.Warn("the time of a cron trigger passed without its event", "trigger", p.trigger.Name, "error", err)
+		s.logger.Warn("the time of a cron trigger passed without its event", "trigger", from.trigger.Name, "error", err)
 		return
 	}
 	select {
@@ -61,7 +61,11 @@ func (s *serving) send(ctx context.Context, p *pool) {
 		return
 	}
 	if e.stream != nil {
-		for range e.stream { //nolint:revive // nobody wants it
+		for over := false; !over; { // nobody wants it
+			var piece []byte
+			if piece, over = e.take(); piece == nil && !over {
+				<-e.stream.more
+			}
 		}
 	}
 	switch {
@@ -73,6 +77,6 @@ func (s *serving) send(ctx context.Context, p *pool) {
 		span.End(e.status, "")
 	}
 	if e.err != nil || e.failed {
-		s.logger.Warn("the event of a cron trigger failed", "trigger", p.trigger.Name, "error", e.err, "status", e.status)
+		s.logger.Warn("the event of a cron trigger failed", "trigger", from.trigger.Name, "error", e.err, "status", e.status)
 	}
 }

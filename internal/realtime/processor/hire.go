@@ -104,7 +104,8 @@ func (s *serving) environment(trigger realtime.Trigger) map[string]string {
 	r := &s.spec
 	out := map[string]string{
 		"NUCLIO_FUNCTION_NAME": r.Name, "NUCLIO_FUNCTION_VERSION": r.Hash, "NUCLIO_FUNCTION_HANDLER": r.Handler, "NUCLIO_HANDLER": r.Handler,
-		"MILLRACE_FUNCTIONS": filepath.Dir(s.home), "NUCLIO_FUNCTION_INSTANCE": r.Project + "-" + r.Name, "NUCLIO_TRIGGER": trigger.Name,
+		"NUCLIO_FUNCTION_DESCRIPTION": r.Description,
+		"MILLRACE_FUNCTIONS":          filepath.Dir(s.home), "NUCLIO_FUNCTION_INSTANCE": r.Project + "-" + r.Name, "NUCLIO_TRIGGER": trigger.Name,
 	}
 	for _, entry := range append(append([]string{}, r.Env...), r.Secrets...) {
 		if name, value, ok := strings.Cut(entry, "="); ok {

@@ -264,6 +264,7 @@ func (p *pool) keep(now time.Time) time.Duration {
 		switch {
 		case e.over:
 		case !now.Before(e.deadline):
+			e.stats.NoWorker.Add(1)
 			p.refuse(e, errUnavailable)
 		default:
 			sooner(e.deadline)
@@ -345,6 +346,10 @@ func (p *pool) judgeEach(m *member, now time.Time, sooner func(time.Time)) {
 func (p *pool) judgeThreads(m *member, now time.Time, sooner func(time.Time)) {
 	late, timely := false, false
 	for e := range m.open {
+		if e.held {
+			timely = true
+			continue
+		}
 		at := p.due(m, e)
 		if now.Before(at) {
 			timely = true

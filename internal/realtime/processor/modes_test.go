@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -144,7 +145,7 @@ func testJobs(t *testing.T, f *function) {
 	if results, _ = status["results"].(map[string]any); status["state"] != "error" || status["error"] != "no data" || results["before"] != 1.0 {
 		t.Errorf("fails: %v", status)
 	}
-	if status, _ = f.send("PUT", "/keeps", nil).value(t)["status"].(map[string]any); !strings.Contains(fmt.Sprint(status["error"]), "no artifacts") {
+	if status, _ = f.send("PUT", "/keeps", nil).value(t)["status"].(map[string]any); status["state"] != "error" || !strings.Contains(fmt.Sprint(status["error"]), "data channel") {
 		t.Errorf("keeps: %v", status)
 	}
 	for path, body := range map[string]string{"/none": "", "/_hidden": "", "/Thing": "", "/": "", "/handler": "", "/init_context": "", "/nuclio_init_hook": "", "/train": "{", "/fails": "[]", "/keeps": `{"spec": 5}`} {
@@ -254,6 +255,88 @@ def handler(context, event):
         return pieces(5, 0.2)
     return event.body
 `
+
+const streams = `
+import asyncio, sys
+
+def numbers(count):
+    try:
+        for n in range(count):
+            yield b"%7d\n" % n * 1024
+    finally:
+        print("ended", flush=True)
+
+async def anumbers(count):
+    try:
+        for n in range(count):
+            yield b"%7d\n" % n * 1024
+    finally:
+        print("ended", flush=True)
+
+def handler(context, event):
+    return numbers(int(event.path[8:])) if event.path.startswith("/stream/") else event.body
+
+async def ahandler(context, event):
+    return anumbers(int(event.path[8:])) if event.path.startswith("/stream/") else event.body
+`
+
+// TestSlowClientsHoldNobodyUp: a client that reads nothing of a stream keeps no other
+// answer of the same worker waiting; one that reads on gets all of it in order, and one
+// that leaves ends the stream, which waits.
+func TestSlowClientsHoldNobodyUp(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*realtime.Revision){
+		"coroutines": func(r *realtime.Revision) { r.Handler = "ahandler"; workers(1)(r) },
+		"threads":    workers(1, threads(3)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := prepare(t, streams, timeout(300*time.Millisecond, change))
+			d := f.desired(realtime.Route{Revision: 1, Weight: 100})
+			d.Limits.Slow = time.Hour // nothing but holding helps
+			if err := f.dir.WriteDesired(d); err != nil {
+				t.Fatal(err)
+			}
+			f.run()
+			f.await(func(s *realtime.Status) bool { return s.State == realtime.StateReady })
+			const pieces = 4000 // of 8 KiB: more than sockets, pipe and buffers hold together
+			slow, left := f.dial(), f.dial()
+			for _, conn := range []net.Conn{slow, left} {
+				fmt.Fprintf(conn, "GET /stream/%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", pieces)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(slow), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 50 { // while the streams fill what there is, and long after; also longer than an event may take
+				f.healthy()
+				time.Sleep(20 * time.Millisecond)
+			}
+			if strings.Contains(f.log(), "ended") {
+				t.Fatal("a stream that nobody reads has been made to its end")
+			}
+			left.Close()
+			for until := time.Now().Add(20 * time.Second); !strings.Contains(f.log(), "ended"); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(until) {
+					t.Fatal("the stream whose client has left waits on")
+				}
+			}
+			body, err := io.ReadAll(response.Body)
+			if err != nil || len(body) != pieces*8192 {
+				t.Fatalf("%d bytes, %v", len(body), err)
+			}
+			for n := range pieces {
+				if want := fmt.Sprintf("%7d\n", n); string(body[n*8192:n*8192+8]) != want {
+					t.Fatalf("piece %d begins with %q", n, body[n*8192:n*8192+8])
+				}
+			}
+			status := f.await(func(s *realtime.Status) bool { return s.Revisions[0].Triggers[0].Busy == 0 })
+			if restarts := status.Revisions[0].Triggers[0].Restarts; restarts > 0 {
+				t.Errorf("the worker was replaced %d times", restarts)
+			}
+		})
+	}
+}
 
 // TestStreams: pieces arrive when they are made, and a client that leaves or does
 // not read costs no worker for ever.

@@ -107,6 +107,7 @@ func (p *pool) submit(e *event) error {
 		if m := p.pick(len(e.request.Body)); m != nil {
 			p.assign(m, e)
 			p.mu.Unlock()
+			e.stats.Immediate.Add(1)
 			p.begin(m, e)
 			return nil
 		}
@@ -123,15 +124,16 @@ func (p *pool) submit(e *event) error {
 
 func (p *pool) enqueue(e *event) error {
 	if p.queue.len() >= p.trigger.Queue {
-		p.stats.Refused.Add(1)
+		e.stats.Refused.Add(1)
 		return errQueueFull
 	}
 	switch alive := p.ready() > 0; {
 	case !alive && p.trouble != nil:
-		p.stats.Refused.Add(1)
+		e.stats.Refused.Add(1)
 		return p.trouble
-	case alive && *p.trigger.AvailabilityTimeout == 0 && p.trigger.Batch == nil:
-		p.stats.Refused.Add(1)
+	case alive && e.wait == 0 && p.trigger.Batch == nil:
+		e.stats.Refused.Add(1)
+		e.stats.NoWorker.Add(1)
 		return errUnavailable
 	}
 	p.setDeadline(e)
@@ -144,7 +146,7 @@ func (p *pool) setDeadline(e *event) {
 	if !e.deadline.IsZero() {
 		return
 	}
-	wait := *p.trigger.AvailabilityTimeout
+	wait := e.wait
 	if p.trigger.Batch != nil {
 		wait += p.trigger.Batch.Delay
 	}
@@ -264,9 +266,17 @@ func (p *pool) stall(m *member, e *event, stalled bool) {
 	p.mu.Unlock()
 }
 
+// moved notes that e has come further; held, that it waits for its client from now on.
+func (p *pool) moved(m *member, e *event, held bool) {
+	p.mu.Lock()
+	now := time.Now()
+	m.since, e.moved, e.held = now, now, held
+	p.mu.Unlock()
+}
+
 // answered makes room for other events after m has answered e.
 func (p *pool) answered(m *member, e *event) {
-	p.record(e)
+	e.record()
 	p.mu.Lock()
 	now := time.Now()
 	p.learn(e.took, m)
@@ -329,6 +339,7 @@ func (p *pool) next(m *member) []*event {
 			continue
 		}
 		p.assign(m, e)
+		e.stats.Waited(e.sent.Sub(e.arrived))
 		out = append(out, e)
 	}
 	return out
@@ -355,6 +366,7 @@ func (p *pool) nextBatch(m *member) []*event {
 			continue
 		}
 		p.assign(m, e)
+		e.stats.Waited(e.sent.Sub(e.arrived))
 		out = append(out, e)
 	}
 	return out
@@ -397,9 +409,9 @@ func (p *pool) lost(m *member, e *event, err error) {
 		e.over, e.err = true, &lostError{cause: err}
 	}
 	p.mu.Unlock()
-	p.record(e)
+	e.record()
 	if streaming {
-		close(e.stream)
+		e.stream.end()
 	} else if settle {
 		e.settled <- struct{}{}
 	}
@@ -429,7 +441,7 @@ func (p *pool) feed() {
 // refuse settles an event that waits.
 func (p *pool) refuse(e *event, err error) {
 	e.over, e.err = true, err
-	p.stats.Refused.Add(1)
+	e.stats.Refused.Add(1)
 	e.settled <- struct{}{}
 }
 

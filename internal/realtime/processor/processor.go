@@ -124,6 +124,24 @@ func (t *table) pick() (*serving, []*serving) {
 	return main, shadows
 }
 
+// leader is the revision whose times of cron count, so that each comes about once:
+// that with most of the traffic, the newest of those that have as much. nil without one.
+func (t *table) leader() *serving {
+	if t == nil {
+		return nil
+	}
+	var leader *serving
+	below, most := 0, 0
+	for i, s := range t.main {
+		weight := t.upto[i] - below
+		below = t.upto[i]
+		if leader == nil || weight > most || weight == most && s.spec.Number > leader.spec.Number {
+			leader, most = s, weight
+		}
+	}
+	return leader
+}
+
 // Run serves the function of dir until ctx ends or it is told to drain. It returns
 // when every event is answered and every process is gone; fault.CodeConflict if
 // the folder has a processor already.
@@ -347,10 +365,11 @@ func (p *processor) settle() {
 		p.table.Store(next)
 	}
 	current := p.table.Load()
+	fires := current.leader()
 	for number, s := range p.revisions {
 		_, wanted := p.share(number)
 		serves := current != nil && (slices.Contains(current.main, s) || slices.Contains(current.shadows, s))
-		s.active.Store(current != nil && slices.Contains(current.main, s))
+		s.active.Store(s == fires)
 		if wanted || serves {
 			continue
 		}

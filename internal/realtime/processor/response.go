@@ -123,7 +123,7 @@ func (p *patientWriter) end() {
 // answerFile sends a file that the handler has named.
 func answerFile(to *patientWriter, e *event, path string, remove bool) {
 	if e.stream != nil {
-		e.abandon()
+		e.drop()
 	}
 	fail := func(status int, err error) {
 		to.to.Header().Del("Content-Type")
@@ -163,23 +163,29 @@ func answerFile(to *patientWriter, e *event, path string, remove bool) {
 func stream(to *patientWriter, r *http.Request, e *event) {
 	to.to.WriteHeader(e.status)
 	_, err := to.Write(e.body)
+	if err == nil {
+		err = to.flush()
+	}
 	for err == nil {
+		piece, over := e.take()
+		switch {
+		case piece != nil:
+			_, err = to.Write(piece)
+			continue
+		case over && e.broken:
+			panic(http.ErrAbortHandler) // so that the client sees that it is not whole
+		case over:
+			return
+		}
 		if err = to.flush(); err != nil {
 			break
 		}
 		select {
-		case piece, more := <-e.stream:
-			if !more {
-				if e.broken {
-					panic(http.ErrAbortHandler) // so that the client sees that it is not whole
-				}
-				return
-			}
-			_, err = to.Write(piece)
+		case <-e.stream.more:
 		case <-r.Context().Done():
 			err = r.Context().Err()
 		}
 	}
-	e.abandon()
+	e.drop()
 	panic(http.ErrAbortHandler)
 }

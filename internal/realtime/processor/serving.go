@@ -35,9 +35,10 @@ type serving struct {
 	log     *os.File
 	group   *limits.Group
 	lease   *env.Lease
+	sources []*source
 	pools   []*pool
 	tracer  *trace.Tracer
-	http    *pool            // nil without a trigger of kind http
+	http    *source          // nil without a trigger of kind http
 	app     *application.App // instead of pools, for a program of its own
 	changed func()
 	warm    *warm                // nil without templates
@@ -93,29 +94,19 @@ func open(d realtime.Dir, spec realtime.Revision, options Options, b *before, ch
 		return s, err
 	}
 	s.ready = b.atZero(&s.spec) // it has been
-	last, _ := b.status.Revision(s.spec.Number)
-	for _, trigger := range s.spec.Triggers {
-		p := newPool(ctx, trigger, s.hire(trigger), s.logger)
-		if counted := b.saved.Counters(s.spec.Number, trigger.Name); counted != nil {
-			p.stats = counted
-		}
-		p.handler = last.Handler
-		p.timeout, p.startup, p.grace = s.spec.EventTimeout, s.spec.ReadyTimeout, s.spec.Grace
-		p.scale = scale{least: s.spec.Replicas.Min, most: s.spec.Replicas.Max, utilisation: s.spec.TargetUtilisation, idle: s.spec.IdleToZero}
-		s.pools = append(s.pools, p)
-		if trigger.Kind == realtime.TriggerHTTP {
-			s.http = p
-		}
-	}
-	for i, p := range s.pools {
+	s.connect(ctx, b)
+	for _, p := range s.pools {
 		p.start(s.ready)
-		if trigger := s.spec.Triggers[i]; trigger.Kind == realtime.TriggerCron {
-			times, err := trigger.Cron.Timetable()
-			if err != nil {
-				return s, err
-			}
-			s.working.Go(func() { s.fire(ctx, p, times) })
+	}
+	for _, from := range s.sources {
+		if from.trigger.Kind != realtime.TriggerCron {
+			continue
 		}
+		times, err := from.trigger.Cron.Timetable()
+		if err != nil {
+			return s, err
+		}
+		s.working.Go(func() { s.fire(ctx, from, times) })
 	}
 	s.working.Go(func() { s.watch(ctx) })
 	if s.warm != nil && s.spec.Replicas.Min == 0 {
@@ -222,6 +213,9 @@ func (s *serving) state() (realtime.State, string) {
 			able, message = false, trouble.Error()
 		}
 	}
+	if !ready && !late && s.spec.Patient {
+		return realtime.StateStarting, message
+	}
 	switch {
 	case !able:
 		return realtime.StateError, message
@@ -260,18 +254,22 @@ func (s *serving) samples() []metrics.Sample {
 		return []metrics.Sample{s.app.Sample()}
 	}
 	var out []metrics.Sample
-	for _, p := range s.pools {
-		out = append(out, s.sample(p))
+	for _, from := range s.sources {
+		out = append(out, s.sample(from))
 	}
 	return out
 }
 
-func (s *serving) sample(p *pool) metrics.Sample {
+func (s *serving) sample(from *source) metrics.Sample {
+	p := from.pool
 	out := metrics.Sample{
-		Project: s.spec.Project, Function: s.spec.Name, Revision: s.spec.Number, Kind: p.trigger.Kind, Trigger: p.trigger.Name, Counters: p.stats,
+		Project: s.spec.Project, Function: s.spec.Name, Revision: s.spec.Number, Kind: from.trigger.Kind, Trigger: from.trigger.Name, Counters: from.stats,
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !from.leads {
+		return out // or they would be counted twice
+	}
 	out.Workers, out.Waiting = p.ready(), p.queue.len()
 	for _, m := range p.members {
 		out.Open += len(m.open)

@@ -33,6 +33,7 @@ def document(context: MLClientCtx) -> dict[str, Any]:
     status: dict[str, Any] = {"results": context.results, "state": context._state}
     if context._artifacts:
         status["artifacts"] = context.artifacts
+        status["artifact_uris"] = {key: artifact.uri for key, artifact in context._artifacts.items() if artifact.db_key}
     if context._error is not None:
         status["error"] = context._error
     if context._children:

@@ -27,6 +27,7 @@ class _Server:
         self._pipe = pipe
         self._tasks: set[Any] = set()
         self._running: dict[int, Any] = {}  # tasks by their call, without those of batches
+        self._held: dict[int, Any] = {}  # futures of calls whose clients have to take more first
         self._flushing = False
         self._over: Any = None  # a future: how serving ends
 
@@ -63,12 +64,32 @@ class _Server:
                 self._take(call, flags, head, body)
             elif kind == _wire.DRAIN:
                 self._end(None)
+                for held in list(self._held):
+                    self._go_on(held)  # nobody reads on, so that the pipe has to slow them down
+            elif kind == _wire.HOLD:
+                if call in self._running and call not in self._held:
+                    self._held[call] = self._loop.create_future()
+            elif kind == _wire.GO_ON:
+                self._go_on(call)
             elif kind == _wire.CANCEL:
                 task = self._running.get(call)
                 if task is not None:
                     self._loop.call_soon(task.cancel)  # after it has begun: it answers in any case
             elif not flags & _wire.OPTIONAL:
                 raise _wire.ProtocolError("a frame of the type %d arrived among events" % kind)
+
+    def _go_on(self, call: int) -> None:
+        held = self._held.pop(call, None)
+        if held is not None and not held.done():
+            held.set_result(None)
+
+    async def _turn(self, call: int) -> None:
+        """Let others, and the pipe, have their turn, and wait until the response may go on."""
+        from asyncio import sleep
+
+        await sleep(0)
+        while call in self._held:
+            await self._held[call]
 
     def _end(self, error: BaseException | None) -> None:
         if self._over.done():
@@ -108,6 +129,7 @@ class _Server:
             frame = _events.failed(call, error, records, quiet=_given_up(error))
         finally:
             self._running.pop(call, None)
+            self._held.pop(call, None)
             if records is not None:
                 logger.release()
         self._handler.leave_if_forked(self._pipe, None)
@@ -125,19 +147,17 @@ class _Server:
             self._send(frame)
 
     async def _stream(self, call: int, stream: _response.Stream) -> None:
-        from asyncio import sleep
-
         pack, pieces = _wire.pack, stream.pieces
         self._send(pack(_wire.RESPONSE, call, stream.head, b"", _events._MORE))
         try:
             if hasattr(pieces, "__anext__"):
                 async for value in pieces:
                     self._piece(call, value)
-                    await sleep(0)  # others, and the pipe, have their turn
+                    await self._turn(call)
             else:
                 for value in pieces:
                     self._piece(call, value)
-                    await sleep(0)
+                    await self._turn(call)
         except BaseException as error:
             self._handler.leave_if_forked(self._pipe, error)
             if _given_up(error):

@@ -41,6 +41,7 @@ class EventHandler:
         self._bytes = _wants_bytes()
         self._loop: Any = None  # of coroutines, made when one is met
         self._given_up: Callable[[Pipe, int], bool] = _cancelled
+        self._held: Callable[[int], bool] = _never
         if options.get("jobs"):
             from millrace import _jobs
 
@@ -219,12 +220,15 @@ class EventHandler:
         else:
             pipe.queue_parts(answer(call, reply[0], reply[1], records))
 
-    def seat(self, given_up: Callable[[Pipe, int], bool]) -> EventHandler:
-        """Return the handler for one thread: with the same context, and a loop of its own."""
+    def seat(self, given_up: Callable[[Pipe, int], bool], held: Callable[[int], bool]) -> EventHandler:
+        """Return the handler for one thread: with the same context, and a loop of its own.
+
+        held waits while a call's response has to, and says whether it has waited.
+        """
         from copy import copy
 
         seat = copy(self)
-        seat._loop, seat._begun, seat._given_up = None, None, given_up
+        seat._loop, seat._begun, seat._given_up, seat._held = None, None, given_up, held
         return seat
 
     def one(self, pipe: Pipe, call: int, flags: int, head: bytes, body: bytes) -> None:
@@ -250,7 +254,7 @@ class EventHandler:
                 if data:
                     pipe.queue(_wire.pack(_wire.PIECE, call, b"", data, _MORE))
                     pipe.flush()
-                if monotonic() - looked > _LOOK:
+                if self._held(call) or monotonic() - looked > _LOOK:
                     if self._given_up(pipe, call):
                         pieces.close()
                         break
@@ -371,6 +375,10 @@ def _displaced(before: tuple[int, float] | None, after: tuple[int, float] | None
 
 def _cancelled(pipe: Pipe, call: int) -> bool:
     return call in pipe.cancelled()
+
+
+def _never(call: int) -> bool:
+    return False
 
 
 def answer(call: int, head: bytes, body: bytes, records: list[dict[str, Any]] | None) -> list[bytes]:
