@@ -19,7 +19,6 @@ import (
 
 	"github.com/millrace/millrace/internal/api"
 	"github.com/millrace/millrace/internal/backend/local"
-	"github.com/millrace/millrace/internal/code"
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/env"
 	"github.com/millrace/millrace/internal/fault"
@@ -142,9 +141,6 @@ func Open(ctx context.Context, options Options) (_ *App, err error) {
 	a.api = sync.OnceValue(a.newAPI)
 	return a, nil
 }
-
-// bundles is where the code of folders is.
-func (a *App) bundles() code.Bundles { return code.Bundles{Dir: filepath.Join(a.dir, "bundles")} }
 
 // newAPI makes the API, which most commands on a data directory do not need.
 func (a *App) newAPI() *api.Server {

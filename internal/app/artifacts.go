@@ -18,6 +18,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/realtime"
+	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/store"
@@ -99,7 +100,29 @@ type recorder struct {
 
 // Record implements datastore.Recorder.
 func (r *recorder) Record(ctx context.Context, record datastore.Record) error {
-	err := error(fault.Unavailable("the artifact %s is not recorded: no server runs", record.Key))
+	return r.tell("the artifact "+record.Key, func(c *client.Client) error {
+		return c.RecordArtifact(ctx, record.Project, record.Key, record.Iter, record.Doc)
+	})
+}
+
+// RecordResults implements datastore.Recorder.
+func (r *recorder) RecordResults(ctx context.Context, results datastore.Results) error {
+	updates := document.Object{"status.results": results.Results}
+	if len(results.Artifacts) > 0 {
+		updates["status.artifact_uris"] = results.Artifacts
+	}
+	err := r.tell("the run "+results.UID, func(c *client.Client) error {
+		return c.UpdateRun(ctx, run.Key{Project: results.Project, UID: results.UID, Iter: results.Iter}, updates)
+	})
+	if fault.Is(err, fault.CodeNotFound) {
+		return nil // it was sent by somebody who keeps no runs
+	}
+	return err
+}
+
+// tell says something to the server.
+func (r *recorder) tell(what string, say func(*client.Client) error) error {
+	err := error(fault.Unavailable("%s is not recorded: no server runs", what))
 	for _, url := range slices.Compact([]string{r.url, Running(r.dataDir)}) {
 		if url == "" {
 			continue
@@ -108,7 +131,7 @@ func (r *recorder) Record(ctx context.Context, record datastore.Record) error {
 		if made != nil {
 			return made
 		}
-		if err = c.RecordArtifact(ctx, record.Project, record.Key, record.Iter, record.Doc); !fault.Is(err, fault.CodeUnavailable) {
+		if err = say(c); !fault.Is(err, fault.CodeUnavailable) {
 			return err
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/realtime"
 	"github.com/millrace/millrace/internal/realtime/processor"
+	"github.com/millrace/millrace/internal/run"
 	"github.com/millrace/millrace/internal/template"
 	"github.com/millrace/millrace/internal/worker"
 )
@@ -180,6 +181,10 @@ def train(context, n=1):
 		return fmt.Sprintf(`{"metadata": {"name": "fit", "uid": "u1", "project": "default", "iteration": %d}, "spec": {"parameters": {"n": %d}, "output_path": %q}}`, iter, iter, folder)
 	}
 	for iter := 1; iter <= 2; iter++ {
+		key := run.Key{Project: "default", UID: "u1", Iter: iter}
+		if _, err := a.store.RunPut(t.Context(), key, document.Object{"metadata": document.Object{"name": "fit", "uid": "u1", "iteration": iter}}); err != nil {
+			t.Fatal(err)
+		}
 		status, answer := ask(http.MethodPut, "/train", event(iter))
 		doc, err := document.DecodeObject([]byte(answer))
 		if err != nil || status != http.StatusOK || document.String(doc, "status", "state") != "running" {
@@ -187,6 +192,10 @@ def train(context, n=1):
 		}
 		if uri, want := document.String(doc, "status", "artifact_uris", "scaler"), fmt.Sprintf("store://models/default/fit_scaler#%d:best@u1", iter); uri != want {
 			t.Errorf("the run's model is %s, want %s", uri, want)
+		}
+		kept, err := a.store.RunGet(t.Context(), key)
+		if n, _ := document.Int(kept, "status", "results", "n"); err != nil || n != int64(iter) || document.String(kept, "status", "artifact_uris", "rows") == "" {
+			t.Errorf("the run has %v, %v", kept["status"], err)
 		}
 		for key, content := range map[string]string{"fit_rows": fmt.Sprintf("1,2,%d", iter), "fit_scaler": "weights"} {
 			recorded, err := a.find(t.Context(), artifact.URI{Project: "default", Key: key, Tree: "u1", Iter: iter, HasIter: true})

@@ -45,5 +45,5 @@ func (a *App) prune(ctx context.Context) {
 // pruneBundles removes the bundles that no stored function names, when nobody has
 // asked for them since age.
 func (a *App) pruneBundles(ctx context.Context, age time.Duration) (int, error) {
-	return a.bundles().Prune(age, func() (map[string]bool, error) { return a.store.BundlesNamed(ctx) })
+	return a.bundles().prune(ctx, age)
 }

@@ -143,7 +143,7 @@ func (c *Channel) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]handler{
 		"GET /v1/object": getObject, "PUT /v1/object": putObject, "DELETE /v1/object": deleteObject,
-		"POST /v1/copy": copyObject, "GET /v1/list": list, "GET /v1/artifact": getArtifact, "PUT /v1/artifact": putArtifact, "GET /v1/secret": getSecret,
+		"POST /v1/copy": copyObject, "GET /v1/list": list, "GET /v1/artifact": getArtifact, "PUT /v1/artifact": putArtifact, "PUT /v1/results": putResults, "GET /v1/secret": getSecret,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			select {
@@ -208,13 +208,9 @@ const maxRecord = 32 << 20
 
 // putArtifact records an artifact of a run that the process executes.
 func putArtifact(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRecord))
+	said, err := object(w, r, maxRecord, "the record of an artifact")
 	if err != nil {
-		return fault.Invalid("the record of an artifact cannot be read: %w", err)
-	}
-	said, err := document.DecodeObject(raw)
-	if err != nil {
-		return fault.Invalid("the record of an artifact is not a JSON object: %w", err)
+		return err
 	}
 	iter, _ := document.Int(said, "iter")
 	record := datastore.Record{Project: document.String(said, "project"), Key: document.String(said, "doc", "spec", "db_key"), Iter: int(iter), Doc: document.Map(said, "doc")}
@@ -231,16 +227,46 @@ func putArtifact(w http.ResponseWriter, r *http.Request, stores *datastore.Store
 	return nil
 }
 
-const maxBody = 1 << 20
-
-func copyObject(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// putResults adds to the record of a run that the process executes.
+func putResults(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
+	said, err := object(w, r, maxRecord, "the results of a run")
 	if err != nil {
-		return fault.Invalid("the body of a copy cannot be read: %w", err)
+		return err
+	}
+	iter, _ := document.Int(said, "iter")
+	results := datastore.Results{
+		Project: document.String(said, "project"), UID: document.String(said, "uid"), Iter: int(iter),
+		Results: document.Map(said, "results"), Artifacts: document.Map(said, "artifacts"),
+	}
+	if results.Project == "" || results.UID == "" {
+		return fault.Invalid("the results of a run need project and uid")
+	}
+	if err := stores.RecordResults(r.Context(), results); err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, document.Object{})
+	return nil
+}
+
+// object reads the body of a request, which what names.
+func object(w http.ResponseWriter, r *http.Request, limit int64, what string) (document.Object, error) {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err != nil {
+		return nil, fault.Invalid("%s cannot be read: %w", what, err)
 	}
 	doc, err := document.DecodeObject(raw)
 	if err != nil {
-		return fault.Invalid("the body of a copy is not a JSON object: %w", err)
+		return nil, fault.Invalid("%s is not a JSON object: %w", what, err)
+	}
+	return doc, nil
+}
+
+const maxBody = 1 << 20
+
+func copyObject(w http.ResponseWriter, r *http.Request, stores *datastore.Stores) error {
+	doc, err := object(w, r, maxBody, "the body of a copy")
+	if err != nil {
+		return err
 	}
 	copied, err := stores.Copy(r.Context(), document.String(doc, "from"), document.String(doc, "to"), document.Bool(doc, "recursive"), nil)
 	if err != nil {

@@ -2,6 +2,7 @@ package datachannel_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -54,6 +55,8 @@ func TestChannel(t *testing.T) {
 			{"PUT", "artifact", `{"project":"p","key":"k"}`, 400, "needs project, key and doc"},
 			{"PUT", "artifact", `[]`, 400, "not a JSON object"},
 			{"PUT", "artifact", `{"project":"full","key":"k","doc":{}}`, 503, "no server"},
+			{"PUT", "results", `{"project":"p","uid":"u","iter":2,"results":{"a":1}}`, 200, "{}"},
+			{"PUT", "results", `{"project":"p"}`, 400, "need project and uid"},
 			{"DELETE", "object?url=b&recursive=1", "", 200, "{}"},
 			{"GET", "object?url=b/x.txt", "", 404, `"error"`},
 			{"GET", "object?url=", "", 400, `"error"`},
@@ -83,7 +86,8 @@ func TestChannel(t *testing.T) {
 		}
 	}
 	want := datastore.Record{Project: "p", Key: "n_k", Iter: 2, Doc: document.Object{"spec": document.Object{"db_key": "n_k"}}}
-	if diff := cmp.Diff(records{want, want}, recorded); diff != "" {
+	results := datastore.Record{Project: "p", Key: "u", Iter: 2, Doc: document.Object{"a": json.Number("1")}}
+	if diff := cmp.Diff(records{want, results, want, results}, recorded); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
@@ -96,6 +100,11 @@ func (r *records) Record(_ context.Context, one datastore.Record) error {
 		return fault.Unavailable("there is no server")
 	}
 	*r = append(*r, one)
+	return nil
+}
+
+func (r *records) RecordResults(_ context.Context, one datastore.Results) error {
+	*r = append(*r, datastore.Record{Project: one.Project, Key: one.UID, Iter: one.Iter, Doc: one.Results})
 	return nil
 }
 

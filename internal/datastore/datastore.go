@@ -42,9 +42,20 @@ type Record struct {
 	Doc     document.Object
 }
 
-// Recorder records artifacts.
+// Results are what a run says of itself.
+type Results struct {
+	Project, UID string
+	Iter         int
+	Results      document.Object
+	Artifacts    document.Object // URIs by key
+}
+
+// Recorder records what runs make.
 type Recorder interface {
+	// Record records an artifact.
 	Record(ctx context.Context, r Record) error
+	// RecordResults adds to the record of a run; nothing when there is none.
+	RecordResults(ctx context.Context, r Results) error
 }
 
 // Options are what Stores need to know; every field may be left empty.
@@ -155,6 +166,14 @@ func (s *Stores) Record(ctx context.Context, r Record) error {
 		return fault.Invalid("the artifact %s is not recorded: a run records its artifacts by itself", r.Key)
 	}
 	return s.options.Recorder.Record(ctx, r)
+}
+
+// RecordResults adds to the record of a run.
+func (s *Stores) RecordResults(ctx context.Context, r Results) error {
+	if s.options.Recorder == nil {
+		return fault.Invalid("the results of %s are not recorded: a run records its results by itself", r.UID)
+	}
+	return s.options.Recorder.RecordResults(ctx, r)
 }
 
 // Secret returns a value by its name and whether there is one.

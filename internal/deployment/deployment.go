@@ -72,6 +72,8 @@ type Host interface {
 	// Stop lets a processor finish what it has begun, for at most the time that ctx
 	// gives, and ends it.
 	Stop(ctx context.Context, key Key) error
+	// Kept are the deployments of which something is there.
+	Kept() ([]Key, error)
 	// Remove deletes all that is kept of a deployment.
 	Remove(key Key) error
 	// Say adds a line to the deployment's own log.
@@ -129,7 +131,8 @@ type Deployments struct {
 	keepers map[Key]*keeper // guarded by mu
 	changed chan struct{}   // guarded by mu; closed whenever a deployment has changed
 
-	held time.Time // until when this server surely has its lease; of loop's goroutine
+	held  time.Time // until when this server surely has its lease; of loop's goroutine
+	swept bool      // what is left here of deployments that are gone has been looked for; of loop's goroutine
 }
 
 // New returns Deployments that do nothing until Start; intents are taken at once.
@@ -174,6 +177,7 @@ func (d *Deployments) loop(ctx context.Context) {
 func (d *Deployments) keepAll(ctx, keeping context.Context) {
 	ticker := time.NewTicker(min(listEvery, d.Lease/6))
 	defer ticker.Stop()
+	d.swept = false // while nobody looked, others may have deleted some
 	for {
 		err := d.runOnce(ctx, keeping)
 		if err != nil && ctx.Err() == nil {
@@ -203,24 +207,47 @@ func (d *Deployments) runOnce(ctx, keeping context.Context) error {
 		return err
 	}
 	d.held = asked.Add(d.Lease / 3) // the next try has another third
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	known := map[Key]bool{}
 	for _, one := range all {
 		key := Key{one.Project, one.Name}
-		if d.keepers[key] != nil || d.foreign(one) && !d.Host.Alive(key) {
+		known[key] = true
+		if d.foreign(one) && !d.Host.Alive(key) {
 			continue
 		}
-		k := newKeeper(d, key)
-		d.keepers[key] = k
-		d.work.Go(func() {
-			k.keep(keeping)
-			d.mu.Lock()
-			delete(d.keepers, key)
-			d.mu.Unlock()
-			d.announce()
-		})
+		d.employ(keeping, key)
+	}
+	if d.swept {
+		return nil
+	}
+	kept, err := d.Host.Kept()
+	if err != nil {
+		return err
+	}
+	d.swept = true
+	for _, key := range kept {
+		if !known[key] {
+			d.employ(keeping, key) // it finds out, and clears up
+		}
 	}
 	return nil
+}
+
+// employ gives a deployment a keeper for as long as keeping lasts, if it has none.
+func (d *Deployments) employ(keeping context.Context, key Key) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.keepers[key] != nil {
+		return
+	}
+	k := newKeeper(d, key)
+	d.keepers[key] = k
+	d.work.Go(func() {
+		k.keep(keeping)
+		d.mu.Lock()
+		delete(d.keepers, key)
+		d.mu.Unlock()
+		d.announce()
+	})
 }
 
 // foreign reports whether another server keeps a deployment.

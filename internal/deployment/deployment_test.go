@@ -33,8 +33,9 @@ type host struct {
 	desired  realtime.Desired
 	said     []string
 	removed  bool
-	failNext int // starts that end at once
-	asked    int // for the status
+	left     []deployment.Key // of which something is there when a server starts
+	failNext int              // starts that end at once
+	asked    int              // for the status
 }
 
 func newHost() *host {
@@ -64,6 +65,8 @@ func (h *host) Discard(_ deployment.Key, keep []int) error {
 	}
 	return nil
 }
+
+func (h *host) Kept() ([]deployment.Key, error) { defer h.locked()(); return h.left, nil }
 
 func (h *host) Alive(deployment.Key) bool { defer h.locked()(); return h.alive }
 

@@ -96,7 +96,8 @@ func (k *keeper) report(ctx context.Context, err error) {
 func (k *keeper) step(ctx context.Context) (gone, busy bool, err error) {
 	d, err := k.Store.DeploymentGet(ctx, k.key.Project, k.key.Name)
 	if fault.Is(err, fault.CodeNotFound) {
-		return true, false, nil
+		err := k.clear(ctx)
+		return err == nil, true, err
 	}
 	if err != nil {
 		return false, false, err
@@ -450,6 +451,21 @@ func (k *keeper) remove(ctx context.Context) error {
 	}
 	k.Logger.InfoContext(ctx, "removed", "function", k.key.String())
 	return nil
+}
+
+// clear ends and deletes what is here of a deployment that is not in the store any
+// more: another server has deleted it while none ran here.
+func (k *keeper) clear(ctx context.Context) error {
+	k.abandon()
+	if k.Host.Alive(k.key) {
+		k.Logger.WarnContext(ctx, "the deployment is deleted, and its process ends", "function", k.key.String())
+	}
+	stop, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if err := k.Host.Stop(stop, k.key); err != nil {
+		return err
+	}
+	return k.Host.Remove(k.key)
 }
 
 // addresses are where a deployment is reached, without a scheme, as clients keep them.

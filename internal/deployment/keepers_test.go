@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -126,6 +127,33 @@ func TestOneKeeper(t *testing.T) {
 	}
 	if onB.runs() {
 		t.Error("it is deleted and runs")
+	}
+}
+
+// What a server finds on its machine of deployments that are in the store no more ends and
+// goes, whoever deleted them while it was away; what is in the store stays.
+func TestWhatIsGoneEnds(t *testing.T) {
+	t.Parallel()
+	h := newHost()
+	h.alive, h.left = true, []deployment.Key{{Project: "p", Name: "deleted"}}
+	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(t.TempDir(), "millrace.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{T: t, host: h, store: s}
+	w.Deployments = deployment.New(deployment.Options{Store: s, Host: h, Preparer: builds{}, Logger: slog.New(slog.DiscardHandler)})
+	w.Start(t.Context())
+	t.Cleanup(w.leave)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		done := h.locked()
+		alive, removed := h.alive, h.removed
+		done()
+		if !alive && removed {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("alive %v, removed %v", alive, removed)
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ func undo(database string) []string {
 		`DROP TABLE `+names, `DROP TABLE artifact_labels`,
 		`DROP INDEX artifacts_kind`, `DROP INDEX artifacts_updated`, `CREATE INDEX artifacts_updated ON artifacts (project, updated)`,
 		`DROP INDEX artifact_tags_name`, `ALTER TABLE artifact_tags DROP COLUMN updated`, `CREATE INDEX artifact_tags_name ON artifact_tags (project, tag)`,
-		`DROP TABLE content_removals`, `DROP TABLE servers`, `DROP TABLE api_gateways`, `DROP TABLE deployment_revisions`, `DROP TABLE deployments`, `DROP TABLE cache`, `DROP TABLE run_uses`,
+		`DROP TABLE bundle_parts`, `DROP TABLE bundles`, `DROP TABLE content_removals`, `DROP TABLE servers`, `DROP TABLE api_gateways`, `DROP TABLE deployment_revisions`, `DROP TABLE deployments`, `DROP TABLE cache`, `DROP TABLE run_uses`,
 		`DELETE FROM schema_versions WHERE version > 2`)
 }
 

@@ -20,8 +20,9 @@ import (
 
 // TestAnotherServerTakesOver: of two servers on one PostgreSQL one keeps a function,
 // and the other passes requests on to it. When the first is killed, its process serves
-// on, and the second brings the function up itself; when the first is back, what it has
-// left ends.
+// on, and the second brings the function up itself, although its code is a folder that was
+// sent to the first; when the first is back, what it has left ends, also of functions that
+// were deleted meanwhile.
 func TestAnotherServerTakesOver(t *testing.T) {
 	database, err := storetest.StartPostgres(t.Context())
 	storetest.Require(t, err)
@@ -36,15 +37,18 @@ func TestAnotherServerTakesOver(t *testing.T) {
 	}
 	a := harness.StartServer(t, "--database-url", url)
 	b := harness.StartServer(t, "--database-url", url)
-	file := filepath.Join(t.TempDir(), "where.py")
+	folder := filepath.Join(t.TempDir(), "where")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	code := "import os\n\ndef handler(context, event):\n    return '%s by %s' % (os.environ['MILLRACE_FUNCTIONS'], event.body.decode())\n"
-	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "main.py"), []byte(code), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	millrace := func(server *harness.Server, args ...string) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), harness.Binary(t), args...)
-		cmd.Env = append(os.Environ(), "MILLRACE_URL="+server.URL)
+		cmd.Env = append(os.Environ(), "MILLRACE_URL="+server.URL, "MILLRACE_DATA_DIR="+t.TempDir()) // no folder of a server's
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("millrace %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
@@ -71,7 +75,7 @@ func TestAnotherServerTakesOver(t *testing.T) {
 		return "200 " + filepath.Join(s.DataDir, "functions", "default") + " by me"
 	}
 	at := func(s *harness.Server) string { return s.URL + "/fn/default/where/" }
-	millrace(a, "deploy", file, "--handler", "handler")
+	millrace(a, "deploy", folder, "--name", "where", "--handler", "main:handler")
 	for _, server := range []*harness.Server{a, b} {
 		if got := ask(at(server)); got != from(a) {
 			t.Fatalf("asked at %s: %q, want %q", server.URL, got, from(a))
@@ -111,5 +115,24 @@ func TestAnotherServerTakesOver(t *testing.T) {
 	millrace(again, "delete", "deployment", "where")
 	if got := ask(at(b)); !strings.HasPrefix(got, "404 ") {
 		t.Errorf("after it was deleted: %q", got)
+	}
+
+	millrace(again, "deploy", folder, "--name", "where", "--handler", "main:handler")
+	await("it is not served again", at(again), from(again))
+	again.Kill(t)
+	await("the second server has not taken over again", at(b), from(b))
+	millrace(b, "delete", "deployment", "where")
+	if !filelock.Held(left) {
+		t.Error("what the killed server has left has ended before it could be told to")
+	}
+	harness.StartServer(t, "--database-url", url, "--data-dir", a.DataDir)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		_, err := os.Stat(filepath.Dir(left))
+		if os.IsNotExist(err) && !filelock.Held(left) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("of what was deleted is there: %v, alive %v", err, filelock.Held(left))
+		}
 	}
 }

@@ -263,6 +263,31 @@ func pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
+// Kept implements deployment.Host.
+func (p *Processors) Kept() ([]deployment.Key, error) {
+	base := realtime.DirOf(p.dataDir, "", "").Path
+	projects, err := os.ReadDir(base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var keys []deployment.Key
+	for _, project := range projects {
+		if !project.IsDir() {
+			continue
+		}
+		functions, failed := os.ReadDir(filepath.Join(base, project.Name()))
+		if failed != nil && !errors.Is(failed, fs.ErrNotExist) {
+			err = errors.Join(err, failed)
+		}
+		for _, one := range functions {
+			if one.IsDir() {
+				keys = append(keys, deployment.Key{Project: project.Name(), Name: one.Name()})
+			}
+		}
+	}
+	return keys, err
+}
+
 // Remove implements deployment.Host.
 func (p *Processors) Remove(key deployment.Key) error {
 	p.mu.Lock()

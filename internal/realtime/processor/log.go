@@ -20,37 +20,45 @@ func openLog(d realtime.Dir) (*os.File, error) {
 	return file, nil
 }
 
-// trimLog moves a log that has grown over limit aside and begins it anew. Workers
-// have it open for appending, so that its content has to go, not its name.
-func trimLog(d realtime.Dir, limit int64) error {
-	info, err := os.Stat(d.Log())
+// ownLogLimit bounds the file in which the processor speaks of itself, to which its
+// standard output and error go.
+const ownLogLimit = 4 << 20
+
+// trim moves the newest part of a file that has grown over limit to path.1 and begins it
+// anew. It is open for appending elsewhere, so that its content has to go, not its name;
+// what is written between the copy and the end of the content is lost.
+func trim(path string, limit int64) error {
+	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil || info.Size() <= limit {
 		return err
 	}
-	from, err := os.Open(d.Log())
+	from, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	to, err := os.CreateTemp(d.Path, ".log-")
+	to, err := os.CreateTemp(filepath.Dir(path), ".log-")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(to.Name())
-	if _, err = from.Seek(max(info.Size()-limit/2, 0), io.SeekStart); err == nil {
-		_, err = io.Copy(to, from)
+	if _, err = from.Seek(info.Size()-limit/2, io.SeekStart); err == nil {
+		_, err = io.CopyN(to, from, limit/2) // not to its end: it may grow faster than it is read
+	}
+	if errors.Is(err, io.EOF) { // somebody else has begun it anew
+		err = nil
 	}
 	if closed := to.Close(); err == nil {
 		err = closed
 	}
 	if err == nil {
-		err = os.Rename(to.Name(), d.Log()+".1")
+		err = os.Rename(to.Name(), path+".1")
 	}
 	if err == nil {
-		err = os.Truncate(d.Log(), 0)
+		err = os.Truncate(path, 0)
 	}
 	return err
 }

@@ -291,7 +291,7 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := prepare(t, streams, timeout(300*time.Millisecond, change))
+			f := prepare(t, streams, timeout(3*time.Second, change))
 			d := f.desired(realtime.Route{Revision: 1, Weight: 100})
 			d.Limits.Slow = time.Hour // nothing but holding helps
 			if err := f.dir.WriteDesired(d); err != nil {
@@ -308,9 +308,9 @@ func TestSlowClientsHoldNobodyUp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 50 { // while the streams fill what there is, and long after; also longer than an event may take
+			for range 80 { // while the streams fill what there is, and long after; also longer than an event may take
 				f.healthy()
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(50 * time.Millisecond)
 			}
 			if strings.Contains(f.log(), "ended") {
 				t.Fatal("a stream that nobody reads has been made to its end")

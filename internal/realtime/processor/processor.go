@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -246,7 +247,7 @@ func (p *processor) run(ctx context.Context, desired realtime.Desired) (left io.
 			}
 			continue
 		case <-tidy.C:
-			if err := trimLog(p.dir, p.logLimit()); err != nil {
+			if err := errors.Join(trim(p.dir.Log(), p.logLimit()), trim(filepath.Join(p.dir.Path, realtime.ProcessorLog), ownLogLimit)); err != nil {
 				p.logger.Error("shorten the log", "error", err)
 			}
 			if !p.listenAgain() {

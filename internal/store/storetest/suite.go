@@ -48,6 +48,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"secrets", testSecrets},
 		{"cache", testCache},
 		{"deployments", testDeployments},
+		{"bundles of code", testBundles},
 		{"tasks", testTasks},
 		{"executions", testExecutions},
 		{"concurrency", testConcurrency},

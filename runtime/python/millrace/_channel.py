@@ -127,9 +127,20 @@ def artifact(uri: str) -> dict[str, Any]:
 
 def record(project: str, said: dict[str, Any]) -> None:
     """Have an artifact of a run recorded: said is what the run emits about it."""
-    body = _json.dumps({"project": project, "iter": said.get("iter") or 0, "key": said.get("key"), "doc": said.get("doc")})
+    body = _json.dumps(
+        {"project": project, "iter": said.get("iter") or 0, "key": said.get("key"), "doc": said.get("doc")}
+    )
     query = {"key": str(said.get("key") or "")}
     _answer("PUT", "/v1/artifact", query, body.encode(), {"Content-Type": "application/json"})
+
+
+def results(run: dict[str, Any]) -> None:
+    """Have what a run has said recorded with it: run is its document. A run that nobody has stored is passed over."""
+    metadata, status = run.get("metadata") or {}, run.get("status") or {}
+    said: dict[str, Any] = {"project": metadata.get("project") or "default", "uid": metadata.get("uid")}
+    said.update(iter=metadata.get("iteration") or 0, results=status.get("results") or {})
+    said.update(artifacts=status.get("artifact_uris") or {})
+    _answer("PUT", "/v1/results", {}, _json.dumps(said).encode(), {"Content-Type": "application/json"})
 
 
 def secret(key: str) -> str | None:
@@ -165,7 +176,8 @@ def _request(
     from urllib.parse import urlencode
 
     path = os.environ.get("MILLRACE_DATA_SOCKET")
-    subject = query.get("url") or query.get("uri") or query.get("key") or "the copy"
+    what = "the run" if route == "/v1/results" else "the copy"
+    subject = query.get("url") or query.get("uri") or query.get("key") or what
     if not path:
         raise ValueError(
             "%s cannot be reached: this process has no data channel; handlers in Python have one, in runs and in "

@@ -377,7 +377,7 @@ def _cancelled(pipe: Pipe, call: int) -> bool:
     return call in pipe.cancelled()
 
 
-def _never(call: int) -> bool:
+def _never(_: int) -> bool:
     return False
 
 

@@ -20,9 +20,7 @@ MAX_FRAME = 64 << 20  # bytes after the header
 READ_SIZE = 64 << 10
 LARGE = 256 << 10  # bytes of a frame that is worth a copy less
 
-HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE, EVENT, RESPONSE, PIECE, HOLD, GO_ON = range(
-    1, 15
-)
+HELLO, LOAD, LOADED, CALL, ANSWER, EMIT, CANCEL, DRAIN, FAILURE, EVENT, RESPONSE, PIECE, HOLD, GO_ON = range(1, 15)
 NOTE = 16
 FAILED = 0x01  # flag of an answer: the call did not complete
 OPTIONAL = 0x80  # flag of any frame: ignore it if its type is unknown
