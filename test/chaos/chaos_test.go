@@ -47,7 +47,8 @@ type world struct {
 	data    string
 	notes   string
 	address string
-	temp    string // for temporary files of the server and what it starts, "" for the usual place
+	environ []string // of the server, beside this process's
+	temp    string   // for temporary files of the server and what it starts, "" for the usual place
 
 	mu     sync.Mutex
 	server *exec.Cmd
@@ -172,8 +173,9 @@ func (w *world) start() {
 	}
 	cmd := exec.Command(w.binary, "server", "--listen", listen, "--data-dir", w.data)
 	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), w.environ...)
 	if w.temp != "" {
-		cmd.Env = append(os.Environ(), "TMPDIR="+w.temp)
+		cmd.Env = append(cmd.Env, "TMPDIR="+w.temp)
 	}
 	_ = os.Remove(filepath.Join(w.data, "server.json"))
 	if err := cmd.Start(); err != nil {

@@ -76,7 +76,8 @@ type storm struct {
 	client *realtime.Client
 	random *rand.Rand
 	notes  string
-	wanted int // what was deployed last, and acknowledged
+	wanted int  // what was deployed last, and acknowledged
+	zero   bool // the function has no workers when nobody calls it
 
 	mu       sync.Mutex
 	damages  []damage
@@ -133,7 +134,7 @@ func TestServersLeaveEachOthersFunctionsAlone(t *testing.T) {
 }
 
 // newStorm starts a server that has deployed the function.
-func newStorm(t *testing.T, seed uint64) *storm {
+func newStorm(t *testing.T, seed uint64, change ...func(*storm)) *storm {
 	w := newWorld(t)
 	w.temp = filepath.Join(filepath.Dir(w.data), "temp")
 	if err := os.Mkdir(w.temp, 0o700); err != nil {
@@ -144,6 +145,9 @@ func newStorm(t *testing.T, seed uint64) *storm {
 		notes: filepath.Join(w.notes, "events"), did: map[string]int{}, excused: map[string]int{},
 	}
 	s.client = realtime.NewClient(s.dir)
+	for _, c := range change {
+		c(s)
+	}
 	t.Cleanup(s.endAll)
 	w.start()
 	s.deploy(0)
@@ -217,6 +221,11 @@ func (s *storm) deploy(canary int) {
 			"config": map[string]any{"spec.triggers.http": map[string]any{"kind": "http", "numWorkers": echoWorkers}},
 		},
 	}}
+	if s.zero {
+		spec := request["function"].(map[string]any)["spec"].(map[string]any)
+		spec["min_replicas"] = 0
+		spec["config"].(map[string]any)["spec.scaleToZero.scaleResources"] = []any{map[string]any{"windowSize": "1ms"}}
+	}
 	if canary > 0 {
 		request["millrace"] = map[string]any{"canary": canary}
 	}
@@ -317,7 +326,7 @@ func (s *storm) settle() {
 	for range 1200 {
 		doc := s.get(echoPath)
 		last = fmt.Sprint(at(doc, "status"))
-		if at(doc, "status", "state") == "ready" {
+		if state := at(doc, "status", "state"); state == "ready" || s.zero && state == "scaledToZero" {
 			status, err := s.client.Status(s.t.Context())
 			if err == nil && len(status.Routes) == 1 {
 				if o := s.send(http.DefaultClient, false); o.status == http.StatusOK && o.served == s.wanted {
