@@ -68,12 +68,17 @@ func measure(o options) error {
 	fmt.Println("| what | iterations | seconds | iterations/s | microseconds each | of a processor | server MiB | runner and workers MiB |")
 	fmt.Println("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
 	for _, c := range []struct{ name, call string }{{"bare Python loop", "call(x)"}, {"bare Python loop, a fork each", "forked(x)"}} {
-		took, err := bareLoop(o, dir, c.call)
+		took, err := bareLoop(o, dir, c.call, o.n)
 		if err != nil {
 			return err
 		}
 		row(c.name, o.n, result{took: took})
 	}
+	took, err := bareLoops(o, dir)
+	if err != nil {
+		return err
+	}
+	row("two bare Python loops, a fork each", o.n/2*2, result{took: took})
 	s, err := startServer(dir, o.python)
 	if err != nil {
 		return err
@@ -128,7 +133,7 @@ func row(name string, n int, r result) {
 
 // bareLoop calls the function in a loop, keeping what it logs; a fork sends it by a
 // pipe.
-func bareLoop(o options, dir, call string) (time.Duration, error) {
+func bareLoop(o options, dir, call string, n int) (time.Duration, error) {
 	script := fmt.Sprintf(`%s
 import json, os, time
 class Context:
@@ -154,8 +159,26 @@ table = []
 for x in range(%d):
     table.append(%s)
 print(time.perf_counter() - begin)
-`, code, o.n, call)
+`, code, n, call)
 	return timed(o.python, filepath.Join(dir, "bare.py"), script)
+}
+
+// bareLoops has two processes fork at once, each half of the calls, and returns how long
+// the slower one took: what the machine's processors can fork.
+func bareLoops(o options, dir string) (time.Duration, error) {
+	var took [2]time.Duration
+	var failed [2]error
+	var work sync.WaitGroup
+	for i := range took {
+		work.Go(func() {
+			own := filepath.Join(dir, strconv.Itoa(i))
+			if failed[i] = os.Mkdir(own, 0o700); failed[i] == nil {
+				took[i], failed[i] = bareLoop(o, own, "forked(x)", o.n/2)
+			}
+		})
+	}
+	work.Wait()
+	return max(took[0], took[1]), errors.Join(failed[:]...)
 }
 
 // sdkLoop is what a user of the SDK does who has it execute the iterations; url is

@@ -26,6 +26,12 @@ const (
 	Fork Isolation = "fork" // a fork of that process for each iteration
 )
 
+// Forks says whether the iterations of a run are forks of a process that has loaded the
+// code.
+func Forks(run document.Object) bool {
+	return Isolation(document.String(run, "spec", "hyper_param_options", "isolation")) == Fork
+}
+
 // Options are the hyper_param_options of a task.
 type Options struct {
 	ParamFile      string

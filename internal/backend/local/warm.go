@@ -10,6 +10,7 @@ import (
 
 	"github.com/millrace/millrace/internal/spool"
 	"github.com/millrace/millrace/internal/template"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Warm has the workers of launches forked from templates: interpreters of their
@@ -40,6 +41,8 @@ func (w *Warm) attach(launch *spool.Launch) {
 	reason := ""
 	if err != nil {
 		reason = err.Error()
+	} else if len(spec.Modules) == 0 && tune.Forks(launch.Run) {
+		reason = "iterations are forks of the worker, and each costs the less the less is in it"
 	} else {
 		launch.Template, reason = w.Templates.Socket(spec)
 	}

@@ -12,33 +12,26 @@ from __future__ import annotations
 import gc
 import posix
 import sys
-from _signal import SIGINT, SIGKILL
+from _signal import SIGINT
 
-from millrace import _site, _wire, _worker
+from millrace import _wire, _worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from typing import Any
 
-_PR_SET_PDEATHSIG = 1
-_READ_SIZE = 64 << 10
-_die_with_worker: Callable[[], Any] | None = None
-_spare: _Process | None = None
+_READ_SIZE = 4 << 10  # what most calls and answers fit in
+_BIND_NOW = b"LD_BIND_NOW"  # which the host has set for this process alone
+_SEEK_CUR = 1
+_PREFIX = 8  # bytes before a call: how long it is, and its number
+_ROUNDS = 100  # of a rehearsal: what an instruction needs to be specialised, by Python 3.11
+# A fork that waits: its id, what its call is written to, and what it says is read from.
+_spare: tuple[int, int, int] | None = None
 _ending = 0  # a fork that has answered and is not waited for yet
-
-
-class _Process:
-    """A fork that waits for its call."""
-
-    def __init__(self, pid: int, calls: int, frames: int) -> None:
-        self.pid = pid
-        self.calls = calls  # where its call is written to
-        self.frames = frames  # where what it says is read from
 
 
 def possible() -> bool:
     """Say whether this process can be forked: a fork has none of its other threads, but their locks."""
-    global _die_with_worker
     try:
         threads = len(posix.listdir("/proc/self/task"))
     except OSError:
@@ -47,17 +40,53 @@ def possible() -> bool:
         threads = 1 + _count()
     if threads > 1:
         return False
-    if sys.platform == "linux":
-        try:  # without the package ctypes, whose import makes every fork dearer
-            native: Any = _site._import("_ctypes")
-            prctl = native.dlsym(native.dlopen(None, 0), "prctl")
-            _die_with_worker = lambda: native.call_function(prctl, (_PR_SET_PDEATHSIG, int(SIGKILL)))  # noqa: E731
-        except (ImportError, OSError, AttributeError):
-            pass  # a fork then outlives a killed worker until its call ends
-    # What there is now would be copied page by page if a fork's collector looked at it.
+    _worker._flush()  # the worker itself writes nothing from now on that it does not flush
+    return True
+
+
+def unbind() -> None:
+    """Take what the host has set for this process alone out of the environment; call before user code is loaded."""
+    if posix.environ.get(_BIND_NOW) == b"millrace":
+        posix.unsetenv(_BIND_NOW)
+        del posix.environ[_BIND_NOW]
+        os = sys.modules.get("os")
+        if os is not None:
+            os.environ.pop(_BIND_NOW.decode(), None)
+
+
+def freeze() -> None:
+    """Keep the collector of forks from what there is now, which would be copied page by page."""
     gc.collect()
     gc.freeze()
-    return True
+
+
+def rehearse(worker: _worker.Worker) -> None:
+    """Execute calls of a function that does nothing.
+
+    Calls change the interpreter itself: they specialise bytecode and fill its caches.
+    Where that is done already, a fork does not need its own copies of those pages.
+    """
+    from millrace import _context, _json, _load
+
+    if "mlrun" in sys.modules:
+        return  # whose context is not to see calls that are none
+    message = {"iter": 1, "parameters": {"value": 1}, "marks": worker._marks is not None}
+    head = _json.dumps(message).encode()
+    target, alone, pipe = worker._target, worker._alone, worker._pipe
+
+    def nothing(context: Any, value: int = 0) -> None:
+        context.log_result("value", value)
+
+    before = pipe.divert(posix.open("/dev/null", posix.O_WRONLY | posix.O_CLOEXEC))
+    worker._target = _load.Handler("nothing", nothing)
+    try:
+        for number in range(_ROUNDS):
+            pipe.queue(worker._call(number, head))
+            pipe.flush()
+    finally:
+        worker._target, worker._alone = target, alone
+        posix.close(pipe.divert(before))
+        _context.set_current(None)
 
 
 def call(worker: _worker.Worker, number: int, head: bytes) -> bytes:
@@ -72,19 +101,19 @@ def call(worker: _worker.Worker, number: int, head: bytes) -> bytes:
         worker._cancelled.discard(number)
         return _worker._answer(number, {"state": "aborted"}, failed=True)
     pipe.flush()
-    start = _worker._log_size()
-    process = _spare or _prepare(worker)
-    worker._forked = (number, process.pid)
+    start = _log_position()
+    process, calls, frames = _spare or _prepare(worker)
+    worker._forked = (number, process)
     try:
-        _write(process.calls, number.to_bytes(4, "little") + head)
-        posix.close(process.calls)
+        _write(calls, (len(head) | number << 32).to_bytes(_PREFIX, "little") + head)
+        posix.close(calls)
         if worker._interrupted:  # before it was known whom to tell
             interrupt(worker)
         _spare = _prepare(worker)
-        answer = _pass_on(pipe, process.frames)
-        status = _reap(process.pid, answer is not None)
+        answer = _pass_on(pipe, frames)
+        status = _reap(process, answer is not None)
     finally:
-        posix.close(process.frames)
+        posix.close(frames)
         worker._forked = None
     worker._interrupted = False
     cancelled = number in worker._cancelled
@@ -113,38 +142,40 @@ def interrupt(worker: _worker.Worker) -> None:
             pass  # it is gone
 
 
-def _prepare(worker: _worker.Worker) -> _Process:
+def _prepare(worker: _worker.Worker) -> tuple[int, int, int]:
     """Fork a process that waits for its call."""
-    _worker._flush()
-    calls, frames = posix.pipe(), posix.pipe()
-    parent = posix.getpid()
-    pid = posix.fork()
-    if pid == 0:
-        posix.close(calls[1])
-        posix.close(frames[0])
-        _be(worker, calls[0], frames[1], parent)
-    posix.close(calls[0])
-    posix.close(frames[1])
-    return _Process(pid, calls[1], frames[0])
+    pipe = worker._pipe
+    calls, call = posix.pipe()
+    frames, answer = posix.pipe()
+    pipe.relaying = True
+    process = posix.fork()
+    if process == 0:
+        posix.close(call)
+        posix.close(frames)
+        _be(worker, calls, answer)
+    pipe.relaying = False
+    posix.close(calls)
+    posix.close(answer)
+    return process, call, frames
 
 
-def _be(worker: _worker.Worker, calls: int, frames: int, parent: int) -> None:
+def _be(worker: _worker.Worker, calls: int, frames: int) -> None:
     """Be the fork: execute the call that comes, if one does. Never returns."""
     status = 1
     try:
-        if _die_with_worker is not None:
-            _die_with_worker()
-            if posix.getppid() != parent:
-                return
-        worker._fork, worker._forked = False, None
-        message = _read(calls)
-        if not message:
-            return
         pipe = worker._pipe
         pipe.relay(frames)
-        pipe.queue(worker._call(int.from_bytes(message[:4], "little"), message[4:]))
+        worker._fork, worker._forked = False, None
+        message = _read(calls, _PREFIX)
+        if not message:
+            return
+        missing = _PREFIX + int.from_bytes(message[:4], "little") - len(message)
+        if missing:
+            message += _read(calls, missing)
+        posix.close(calls)
+        pipe.queue(worker._call(int.from_bytes(message[4:_PREFIX], "little"), message[_PREFIX:]))
         pipe.flush()
-        status = 0
+        posix._exit(0)  # what the call wrote is flushed
     except _worker.Exit as exit:
         status = exit.status
     except BaseException as error:
@@ -154,21 +185,25 @@ def _be(worker: _worker.Worker, calls: int, frames: int, parent: int) -> None:
         posix._exit(status)
 
 
-def _read(fd: int) -> bytes:
-    """Return all that comes from fd."""
-    data = part = posix.read(fd, _READ_SIZE)
-    while part:
-        part = posix.read(fd, _READ_SIZE)
-        data += part
-    posix.close(fd)
-    return data
+def _read(fd: int, size: int) -> bytes:
+    """Return what comes from fd, at least size bytes of it; nothing if that is not to be had."""
+    data = posix.read(fd, max(size, _READ_SIZE))
+    if len(data) >= size:
+        return data
+    parts, have = [data], len(data)
+    while data and have < size:
+        data = posix.read(fd, min(size - have, 1 << 20))
+        parts.append(data)
+        have += len(data)
+    return b"".join(parts) if data else b""
 
 
 def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
     try:
-        while view:
-            view = view[posix.write(fd, view) :]
+        written = posix.write(fd, data)
+        while written < len(data):
+            data = data[written:]
+            written = posix.write(fd, data)
     except BrokenPipeError:
         pass  # it was killed; its end says so
 
@@ -186,22 +221,41 @@ def _reap(process: int, answered: bool) -> int:
 
 
 def _pass_on(pipe: _wire.Pipe, read: int) -> bytes | None:
-    """Pass on the whole frames that come from read; return the answer, None if the fork ended without one."""
-    buffer = b""
-    while True:
-        data = posix.read(read, _READ_SIZE)
-        if not data:
-            return None
-        buffer += data
-        while len(buffer) >= _wire.HEADER:
-            size = _wire.HEADER + int.from_bytes(buffer[:4], "little")
-            if len(buffer) < size:
+    """Pass on the whole frames that come from read, and return the last ones, of which one is the answer.
+
+    None if the fork ended without one.
+    """
+    data = posix.read(read, _READ_SIZE)
+    while data:
+        end, missing = 0, 0
+        while not missing:
+            have = len(data) - end
+            if have < _wire.HEADER:
+                missing = _wire.HEADER - have
                 break
-            frame, buffer = buffer[:size], buffer[size:]
-            if frame[4] == _wire.ANSWER:
-                return frame
-            pipe.queue(frame)
-        pipe.flush()
+            prefix = int.from_bytes(data[end : end + 5], "little")
+            missing = max(_wire.HEADER + (prefix & 0xFFFFFFFF) - have, 0)
+            if not missing:
+                end += _wire.HEADER + (prefix & 0xFFFFFFFF)
+                if prefix >> 32 == _wire.ANSWER:
+                    return data[:end]
+        if end:
+            pipe.queue(data[:end])
+            pipe.flush()
+            data = data[end:]
+        more = _read(read, missing) if data else posix.read(read, _READ_SIZE)
+        if not more:
+            return None
+        data += more
+    return None
+
+
+def _log_position() -> int:
+    """Return the end of what this worker and its forks have written to the log; 0 if it is not a file."""
+    try:
+        return posix.lseek(1, 0, _SEEK_CUR)
+    except OSError:
+        return 0
 
 
 def _ended(status: int) -> str:

@@ -96,13 +96,18 @@ def before(code: CodeType) -> None:
 def _guarded(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
     """Stand in for __import__ until the first import of a module that is not pure."""
     global _depth
-    if _depth == 0 and _pending and (level or name.partition(".")[0] not in _PURE):
+    if _depth == 0 and _pending and (level or name.partition(".")[0] not in _PURE) and not _own(name, globals):
         complete()
     _depth += 1
     try:
         return _import(name, globals, locals, fromlist, level)
     finally:
         _depth -= 1
+
+
+def _own(name: str, importer: Any) -> bool:
+    """Say whether it is this package that imports a module which is in the interpreter itself."""
+    return name in sys.builtin_module_names and importer is not None and importer.get("__package__") == "millrace"
 
 
 def _flags() -> Any:

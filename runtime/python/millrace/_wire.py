@@ -79,7 +79,8 @@ class Pipe:
         self._pending: list[bytes] = []  # guarded by _lock
         self._large = False  # there is a part in it that is not to be copied; guarded by _lock
         self.forked = False
-        self.relayed = False  # this process was forked to execute one call, and writes to the worker
+        self.relaying = False  # the worker forks a process to execute one call, which writes to the worker
+        self.relayed = False  # this process is one
         self._warned = False
         posix.register_at_fork(after_in_child=self._after_fork)
         # What was read and is not a whole frame yet, from _start on.
@@ -92,6 +93,8 @@ class Pipe:
         self._restore: int
 
     def _after_fork(self) -> None:
+        if self.relaying:
+            return
         self.forked = True
         self._lock = RLock()
         self._pending, self._large = [], False
@@ -100,11 +103,19 @@ class Pipe:
                 posix.close(fd)
 
     def relay(self, fd: int) -> None:
-        """In a process that the worker forked: write to fd, which the worker reads, and read nothing."""
+        """In a process that was forked while relaying: write to fd, which the worker reads, and read nothing."""
+        for own in (self._read_fd, self._write_fd):
+            posix.close(own)
         self._write_fd = _move_away(fd)
         self._write_id = _identity(self._write_fd)
         self._host = None
-        self.forked, self.relayed = False, True
+        self.relaying, self.relayed = False, True
+
+    def divert(self, fd: int) -> int:
+        """Write to fd from now on; return what was written to before."""
+        before, self._write_fd = self._write_fd, fd
+        self._write_id = _identity(fd)
+        return before
 
     # -- reading
 
