@@ -58,19 +58,23 @@ func (r *runner) iterations(ctx context.Context, first *worker.Worker, output *o
 		outcome.Reason, outcome.Error = spool.ReasonIterations, text
 		return outcome
 	}
-	return spool.Outcome{State: string(run.Completed), Error: remark(task.Options, result, about)}
+	return spool.Outcome{State: string(run.Completed), Error: remark(task, result, about)}
 }
 
 // remark is what a task that completed has to say, for its status_text: why there is
-// no best iteration, or that the stop condition could not be evaluated. "" is
-// nothing.
-func remark(o tune.Options, result iterate.Result, more string) string {
+// no best iteration, that the stop condition could not be evaluated, or that early
+// stopping had nothing to judge by. "" is nothing.
+func remark(task iterate.Task, result iterate.Result, more string) string {
+	o := task.Options
 	var out []string
 	if o.Selector.Result != "" && result.Best.Iter == 0 {
 		out = append(out, fmt.Sprintf("no iteration has a number as its result %s, so there is no best one", o.Selector.Result))
 	}
 	if result.Problem != "" {
 		out = append(out, "the stop condition did not hold where it could not be evaluated: "+result.Problem)
+	}
+	if rule := o.EarlyStopping; rule != nil && task.Search.Logged().Lacks(rule.Metric.Result) {
+		out = append(out, fmt.Sprintf("no iteration has reported the result %s, so early stopping ended none", rule.Metric.Result))
 	}
 	if more != "" {
 		out = append(out, more)

@@ -20,6 +20,9 @@ type Logged struct {
 // whenever iterations end.
 const maxLogged = 64
 
+// Lacks reports whether no iteration has logged a result, as far as is known.
+func (l Logged) Lacks(name string) bool { return len(l.lacks([]string{name})) > 0 }
+
 func (l *Logged) empty() bool { return len(l.names) == 0 }
 
 // add takes in the results of an iteration.

@@ -448,6 +448,7 @@ def work(context, x):
 		{"and that others lack later", object{"stop_condition": "odd > 60", "selector": "value"}, 20, 20, "no result \"odd\""},
 		{"not a number at times", object{"selector": "max.bad"}, 20, 2, ""},
 		{"the smallest of negative ones", object{"selector": "min.bad"}, 20, 20, ""},
+		{"early stopping by nothing", object{"early_stopping": object{"rule": "asha", "metric": "min.lss"}}, 20, 0, "reported the result lss"},
 		{"a selector of nothing", object{"selector": "max.accuracy"}, 20, 0, "accuracy"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
