@@ -77,7 +77,7 @@ func (c *check) threads() {
 	}
 	c.environ = []string{"MILLRACE_TEST_PYTHON=" + python}
 	defer func() { c.environ = nil }()
-	c.goTest("-tags", "freethreaded", "-timeout", "15m", "./internal/worker", "./internal/template", "./internal/realtime/processor", "./runtime/python")
+	c.goTest("-tags", "freethreaded", "-timeout", "15m", "./internal/worker", "./internal/template", "./internal/realtime/processor", "./runtime/python", "./test/threads")
 }
 
 // freeThreaded names the step where it cannot run.

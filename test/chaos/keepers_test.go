@@ -118,7 +118,7 @@ func TestAnotherServerTakesOver(t *testing.T) {
 	}
 
 	millrace(again, "deploy", folder, "--name", "where", "--handler", "main:handler")
-	await("it is not served again", at(again), from(again))
+	await("it is not served again", at(again), from(a)) // on the same folder
 	again.Kill(t)
 	await("the second server has not taken over again", at(b), from(b))
 	millrace(b, "delete", "deployment", "where")

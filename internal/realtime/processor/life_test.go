@@ -205,6 +205,28 @@ def handler(context, event):
 	}
 }
 
+// TestThreadsThatAreLeft: a thread that the code has started, and which never ends, does
+// not keep a worker that has answered everything.
+func TestThreadsThatAreLeft(t *testing.T) {
+	t.Parallel()
+	for name, handler := range map[string]string{"plain": "def handler", "coroutine": "async def handler"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := deploy(t, `
+import threading, time
+threading.Thread(target=time.sleep, args=(100000,), name="forgotten").start()
+`+handler+`(context, event):
+    return "done"
+`, func(r *realtime.Revision) { r.Grace = time.Hour }) // nothing but the worker itself ends it
+			f.get("/").expect(t, 200, "text/plain", "done")
+			f.stop()
+			if !strings.Contains(f.log(), "threads of its code run: forgotten") {
+				t.Errorf("log: %s", f.log())
+			}
+		})
+	}
+}
+
 func TestScaleToZero(t *testing.T) {
 	t.Parallel()
 	f := deploy(t, numbered(1), func(r *realtime.Revision) {

@@ -22,6 +22,7 @@ _SLOW = 500  # microseconds of one handler after which it is asked who had them
 _LOOK = 0.01  # seconds between looks at whether somebody still wants a stream
 _CAREFUL = 200  # responses that wait for nothing after one that took longer than _HOLD
 _FEW = 16  # responses within _HOLD, of a handler for which it does not matter what a write costs
+_LEFT = 2.0  # seconds for threads that the code has left when the worker is drained
 _MOST = 0xFFFF  # microseconds that a frame tells
 _LONG = _wire.LARGE
 _HEADER = Struct("<IBBHII")  # length, type, flags, microseconds, call, length of the head
@@ -188,6 +189,7 @@ class EventHandler:
             value = callback()
             if type(value).__name__ == "coroutine":
                 self._await(value)
+        _end_threads()
 
     def event(self, flags: int, head: bytes, body: bytes) -> _event.Event:
         """Make the event of a frame."""
@@ -344,6 +346,29 @@ class EventHandler:
     def begun(self) -> Any:
         """Where the call that is begun is noted; None if nobody asked."""
         return self._begun
+
+
+def _end_threads() -> None:
+    """See to it that threads which the code has left do not keep the process: every event is answered."""
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return
+    main = threading.main_thread()
+    left = [thread.name for thread in threading.enumerate() if thread is not main and not thread.daemon]
+    if not left:
+        return
+
+    def end() -> None:
+        from time import sleep
+
+        sleep(_LEFT)
+        _write("millrace: the worker ends although threads of its code run: %s\n" % ", ".join(left))
+        try:
+            sys.stdout.flush()
+        finally:
+            posix._exit(0)
+
+    threading.Thread(target=end, daemon=True, name="end").start()
 
 
 def _unknown() -> tuple[int, float] | None:

@@ -40,6 +40,11 @@ def meets(context, folder, count, a):
     raise RuntimeError("alone")
 
 
+def keeps(context, a: int = 1):
+    context.log_result("score", a)
+    context.log_artifact("rows", body="row %d" % a, local_path="rows.txt")
+
+
 def dies(context, a):
     if a == 2:
         os._exit(3)
@@ -90,6 +95,24 @@ class Jobs(Flow):
         self.assertEqual(stored["metadata"]["labels"]["kept"], "yes")
         self.assertIn("scoring", self.db.get_log(run.uid(), project=self.project_name)[1].decode())
         self.assertEqual(self.fn.run(handler="returns", params={"x": 4}).output("return"), 8)
+
+    def test_artifacts(self):
+        run = self.fn.run(handler="keeps", name="keeping", params={"a": 7})
+        (found,) = self.db.list_artifacts("keeping_rows", project=self.project_name, tree=run.uid())
+        self.assertEqual(found["spec"]["producer"]["uri"], f"{self.project_name}/{run.uid()}")
+        self.assertEqual(mlrun.get_dataitem(run.outputs["rows"]).get(encoding="utf-8"), "row 7")
+
+    def test_what_iterations_keep(self):
+        run = self.fn.run(
+            handler="keeps",
+            name="kept",
+            hyperparams={"a": [1, 2, 3]},
+            hyper_param_options={"parallel_runs": 3, "selector": "max.score"},
+        )
+        children = self.children(run)
+        self.assertEqual({i: c["status"]["results"] for i, c in children.items()}, {i: {"score": i} for i in (1, 2, 3)})
+        found = self.db.list_artifacts("kept_rows", project=self.project_name, tree=run.uid())
+        self.assertEqual({1, 2, 3} - {a["metadata"].get("iter") for a in found}, set())
 
     def test_a_failure(self):
         with self.assertRaises(mlrun.runtimes.utils.RunError) as caught:
