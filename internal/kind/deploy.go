@@ -346,7 +346,7 @@ func alone(f *function.Function, config document.Object) error {
 
 // httpOnly refuses triggers that a program cannot be called by.
 func (s *Service) httpOnly() error {
-	if s.Revision.NoHTTP {
+	if s.Revision.NoHTTP && len(s.Revision.Triggers) == 0 {
 		return fault.Invalid("an application answers HTTP, so that its http trigger can not be disabled; leave disable_default_http_trigger away")
 	}
 	for _, t := range s.Revision.Triggers {

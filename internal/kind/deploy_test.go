@@ -90,9 +90,10 @@ func TestDeployApplications(t *testing.T) {
 		command string
 		port    int
 	}{
-		"a command":         {`{"command": "serve --fast", "args": ["x y"], "internal_application_port": 8050}`, "serve|--fast|x y", 0},
-		"its port is named": {`{"command": "serve", "args": ["--port", "8050"], "internal_application_port": 8050}`, "serve|--port|${PORT}", 0},
-		"a port of its own": {`{"command": "serve", "internal_application_port": 9000}`, "serve", 9000},
+		"a command":          {`{"command": "serve --fast", "args": ["x y"], "internal_application_port": 8050}`, "serve|--fast|x y", 0},
+		"its port is named":  {`{"command": "serve", "args": ["--port", "8050"], "internal_application_port": 8050}`, "serve|--port|${PORT}", 0},
+		"a port of its own":  {`{"command": "serve", "internal_application_port": 9000}`, "serve", 9000},
+		"no default trigger": {`{"command": "serve", "disable_default_http_trigger": true, "config": {"spec.triggers.http": {"kind": "http"}}}`, "serve", 0},
 		"behind a client's proxy": {
 			`{"command": "http://127.0.0.1:30000", "nuclio_runtime": "golang", "internal_application_port": 8050, ` + someCode + `,
 			"env": [{"name": "SIDECAR_PORT", "value": "8050"}],

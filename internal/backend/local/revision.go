@@ -2,6 +2,9 @@ package local
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,6 +12,7 @@ import (
 	"github.com/millrace/millrace/internal/control"
 	"github.com/millrace/millrace/internal/deployment"
 	"github.com/millrace/millrace/internal/env"
+	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
 	"github.com/millrace/millrace/internal/realtime"
@@ -38,6 +42,9 @@ func (p Revisions) Revision(ctx context.Context, key deployment.Key, number int,
 		}
 		service.Bundle = r.Bundle
 	}
+	if err := here(r.Folder, r.Bundle, r.File); err != nil {
+		return r, nil, err
+	}
 	launch := spool.Launch{Project: key.Project, Name: key.Name}
 	if err := p.secrets(ctx, &launch, service.Secrets); err != nil {
 		return r, nil, err
@@ -50,6 +57,19 @@ func (p Revisions) Revision(ctx context.Context, key deployment.Key, number int,
 		return r, nil, err
 	}
 	return r, service.Files, p.surround(ctx, &r, service, progress)
+}
+
+// here refuses code that is named by a path of another machine.
+func here(paths ...string) error {
+	for _, path := range paths {
+		if !filepath.IsAbs(path) {
+			continue
+		}
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return fault.Precondition("the function's code, %s, is not on the machine of this server; put it there, or deploy the folder with 'millrace deploy', which sends it", path)
+		}
+	}
+	return nil
 }
 
 // Auth implements deployment.Preparer.

@@ -1,8 +1,11 @@
 package processor_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,4 +115,35 @@ func TestPatience(t *testing.T) {
 	}
 	f.await(func(s *realtime.Status) bool { return s.State == realtime.StateReady })
 	f.get("/").expect(t, 200, "text/plain", "up")
+}
+
+// TestTakenAddress: an own address that something else has is an error that says so, while
+// the socket serves; the function takes it as soon as it is free.
+func TestTakenAddress(t *testing.T) {
+	t.Parallel()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	f := prepare(t, numbered(1), nil)
+	d := f.desired(realtime.Route{Revision: 1, Weight: 100})
+	d.Listen = other.Addr().String()
+	if err := f.dir.WriteDesired(d); err != nil {
+		t.Fatal(err)
+	}
+	f.run()
+	status := f.await(func(s *realtime.Status) bool { return len(s.Routes) == 1 })
+	if status.State != realtime.StateError || !strings.Contains(status.Message, d.Listen) {
+		t.Errorf("%s: %s", status.State, status.Message)
+	}
+	f.get("/").expect(t, 200, "text/plain", "1")
+	other.Close()
+	f.await(func(s *realtime.Status) bool { return s.State == realtime.StateReady && s.Address == d.Listen })
+	conn := f.dial()
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%+v %v", response, err)
+	}
 }

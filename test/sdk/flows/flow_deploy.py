@@ -57,6 +57,25 @@ def handler(context, event):
     return {"y": [context.user_data.model["factor"] * int(row) for row in rows], "run": context.user_data.spec.tree}
 """
 
+WEB = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ("asked for %s, two cookies" % self.path).encode()
+        self.send_response(200)
+        self.send_header("Set-Cookie", "a=1")
+        self.send_header("Set-Cookie", "b=2")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
 TICKER = """
 ticks = 0
 
@@ -166,6 +185,23 @@ class Deploy(Flow):
         self.assertEqual(answer, {"version": 1, "sum": 1})
         large = requests.post(address, data=b"x" * 1001, headers={"Authorization": "Bearer the-key"})
         self.assertEqual(large.status_code, 413)
+
+    def test_application(self):
+        path = self.write("web.py", WEB)
+        fn = self.project.set_function(name="web", kind="application", image="python:3.11")
+        fn.set_internal_application_port(8099)
+        fn.spec.command = "python3"
+        fn.spec.args = [path, "8099"]
+        self.undeploy("web")
+        url = fn.deploy()
+        gateways = self.project.list_api_gateways()
+        for gateway in gateways:
+            self.addCleanup(self.db.delete_api_gateway, gateway.name, self.project_name)
+        self.assertIn(url, [gateway.invoke_url for gateway in gateways])
+        self.assertEqual(fn.status.state, "ready")
+        self.assertEqual(fn.status.sidecar_name, "web-sidecar")
+        self.assertEqual(fn.invoke("/some/path").text, "asked for /some/path, two cookies")
+        self.assertEqual(requests.get("http://" + fn.status.address + "/x").headers["Set-Cookie"], "a=1, b=2")
 
     def test_gateway(self):
         fn = self.function("behind", SCORER)
