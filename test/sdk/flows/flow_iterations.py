@@ -147,6 +147,13 @@ class Iterations(Flow):
         self.assertEqualRuns(remote, local)
         self.assertEqual(len(order(self.stored(remote))), 2)
 
+    def test_a_stop_condition_over_nothing(self):
+        """The server ends the task and says which results there are."""
+        options = mlrun.model.HyperParamOptions(selector="max.score", stop_condition="scoer > 20")
+        with self.assertRaises(mlrun.runtimes.utils.RunError) as caught:
+            self.fn.run(handler="score", hyperparams={"a": [1, 2, 3, 4]}, hyper_param_options=options)
+        self.assertIn('no iteration logs "scoer"; results are', str(caught.exception))
+
     def test_random(self):
         task = mlrun.new_task(handler="score")
         task.with_hyper_params({"a": [1, 2, 3], "b": [4, 5]}, selector="max.score", strategy="random", max_iterations=7)
