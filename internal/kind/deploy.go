@@ -133,6 +133,9 @@ func Deploy(f *function.Function) (*Service, error) {
 	if err == nil {
 		err = alone(f, config)
 	}
+	if err == nil {
+		s.Revision.LogLevel, err = logLevel(config)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -325,6 +328,27 @@ func (s *Service) application(f *function.Function, spec function.Spec, config d
 		s.Revision.Port = int(port)
 	}
 	return nil
+}
+
+// logLevel is from which level on records are written: the lowest of those of the sinks,
+// which are all the function's log here.
+func logLevel(config document.Object) (string, error) {
+	levels, lowest := []string{"debug", "info", "warn", "error"}, -1
+	for _, item := range document.List(config, "loggerSinks") {
+		sink, _ := item.(document.Object)
+		text := strings.ToLower(document.String(sink, "level"))
+		at := slices.Index(levels, strings.Replace(text, "warning", "warn", 1))
+		if text != "" && at < 0 {
+			return "", fault.Invalid("spec.loggerSinks: the level %q is none of debug, info, warn and error", text)
+		}
+		if at >= 0 && (lowest < 0 || at < lowest) {
+			lowest = at
+		}
+	}
+	if lowest < 0 {
+		return "", nil
+	}
+	return levels[lowest], nil
 }
 
 // alone refuses containers beside the function's: nobody would start them.

@@ -135,6 +135,7 @@ func TestDeployRefuses(t *testing.T) {
 		"a silent application":  {function.KindApplication, `{"command": "serve", "disable_default_http_trigger": true}`, "http trigger"},
 		"no time to end":        {function.KindNuclio, `{"config": {"spec.triggers.h": {"kind": "http", "workerTerminationTimeout": "soon"}}, ` + someCode + `}`, "workerTerminationTimeout"},
 		"batches beside events": {function.KindNuclio, `{"config": {"spec.triggers.h": {"kind": "http", "workerAllocatorName": "w", "batch": {"mode": "enable"}}, "spec.triggers.c": {"kind": "cron", "workerAllocatorName": "w", "attributes": {"interval": "1s"}}}, ` + someCode + `}`, "share the workers w"},
+		"a loud log":            {function.KindNuclio, `{"config": {"spec.loggerSinks": [{"level": "loud"}]}, ` + someCode + `}`, "loud"},
 		"a source elsewhere":    {function.KindNuclio, `{"build": {"source": "git://x/y"}}`, "git://x/y"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,6 +165,7 @@ func TestDeployTakesWhatNuclioTakes(t *testing.T) {
 	t.Parallel()
 	s, err := service(t, function.KindNuclio, `{`+someCode+`, "description": "scores", "config": {
 		"spec.waitReadinessTimeoutBeforeFailure": true, "spec.serviceType": "NodePort", "spec.disableSensitiveFieldsMasking": true,
+		"spec.loggerSinks": [{"level": "Error", "sink": "a"}, {"level": "warning"}, {"sink": "b"}],
 		"spec.triggers.http": {"kind": "http", "name": "http", "class": "sync", "numWorkers": 2, "maxWorkers": 9, "workerTerminationTimeout": "3s", "workerAllocatorName": "w",
 			"attributes": {"ingresses": {}, "serviceType": "ClusterIP", "reduceMemoryUsage": true, "MaxRequestBodySize": 5}},
 		"spec.triggers.tick": {"kind": "cron", "workerAllocatorName": "w", "attributes": {"schedule": "@hourly", "interval": "1s", "concurrencyPolicy": "Forbid", "event": {"body": {"n": 1}}}}}}`)
@@ -177,7 +179,7 @@ func TestDeployTakesWhatNuclioTakes(t *testing.T) {
 	if diff := cmp.Diff(want, s.Revision.Triggers); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if !s.Revision.Patient || s.Revision.Description != "scores" || s.Front.Limits.Body != 5 {
+	if s.Revision.LogLevel != "warn" || !s.Revision.Patient || s.Revision.Description != "scores" || s.Front.Limits.Body != 5 {
 		t.Errorf("%+v %+v", s.Revision, s.Front)
 	}
 }

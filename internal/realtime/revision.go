@@ -60,6 +60,7 @@ type Revision struct {
 	ReadyTimeout time.Duration `json:"ready_timeout,omitempty"` // until all workers are up; 0 is DefaultReadyTimeout
 	Grace        time.Duration `json:"grace,omitempty"`         // for events in progress when it drains; 0 is DefaultGrace
 	LogLimit     int64         `json:"log_limit,omitempty"`     // bytes of log file that are kept; 0 is DefaultLogLimit
+	LogLevel     string        `json:"log_level,omitempty"`     // from which on records of context.logger are written; "" is debug
 	// Patient says that workers which cannot be started are no error before
 	// ReadyTimeout is over.
 	Patient bool `json:"patient,omitempty"`

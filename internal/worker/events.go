@@ -32,6 +32,7 @@ type EventLoad struct {
 	Batch                    bool   // the handler takes lists of events
 	Jobs                     bool   // events are runs for handlers of jobs, named by the path
 	Threads                  int    // in which a plain handler gets several events at once; 0 and 1 are one
+	LogLevel                 string // from which on the records of context.logger are written; "" is debug
 	// Begun is the path of a file of at least 4 bytes in which the worker notes what
 	// it begins. Once Load has returned it may be removed; Mark reads it.
 	Begun string

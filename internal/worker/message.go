@@ -89,6 +89,9 @@ func (l Load) encode() []byte {
 		if l.Event.Threads > 1 {
 			event["threads"] = l.Event.Threads
 		}
+		if l.Event.LogLevel != "" {
+			event["log_level"] = l.Event.LogLevel
+		}
 		head["event"] = event
 	}
 	if l.Fork {

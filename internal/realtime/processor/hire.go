@@ -72,7 +72,7 @@ func (s *serving) load(ctx context.Context, w *worker.Worker, trigger realtime.T
 		Mode: worker.ModeEvent, File: r.CodeFile(s.folder), Handler: r.Handler, Workdir: r.WorkDir(s.folder), PythonPath: r.Path,
 		Env: s.environment(trigger),
 		Event: &worker.EventLoad{
-			TriggerKind: trigger.Kind, TriggerName: trigger.Name, Worker: strconv.Itoa(number), Batch: trigger.Batch != nil, Jobs: r.Kind == realtime.KindJobs, Threads: trigger.Threads,
+			TriggerKind: trigger.Kind, TriggerName: trigger.Name, Worker: strconv.Itoa(number), Batch: trigger.Batch != nil, Jobs: r.Kind == realtime.KindJobs, Threads: trigger.Threads, LogLevel: r.LogLevel,
 			Begun: begun.Name(), Mark: worker.MarkOf(begun),
 		},
 	}

@@ -91,3 +91,28 @@ def handler(context, event):
 		t.Errorf("%d bytes of the processor's own, %v", len(kept), err)
 	}
 }
+
+// TestLogLevel: records below the level of the function are not in its log, and are still
+// returned to a caller who asks for them.
+func TestLogLevel(t *testing.T) {
+	t.Parallel()
+	f := deploy(t, `
+def handler(context, event):
+    context.logger.info("a detail")
+    context.logger.bind(of="it").info_with("another", n=1)
+    context.logger.warn("a warning")
+`, func(r *realtime.Revision) { r.LogLevel = "warn" })
+	a := f.get("/")
+	if a.status != 204 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	a = f.post("/", "", "X-Nuclio-Log-Level", "info")
+	for _, part := range []string{"a detail", "another", "a warning"} {
+		if !strings.Contains(a.header.Get("X-Nuclio-Logs"), part) {
+			t.Errorf("%s is not in %q", part, a.header.Get("X-Nuclio-Logs"))
+		}
+	}
+	if log := f.log(); strings.Count(log, "a warning") != 2 || strings.Contains(log, "a detail") || strings.Contains(log, "another") {
+		t.Errorf("log: %s", log)
+	}
+}

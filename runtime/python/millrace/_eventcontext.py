@@ -132,8 +132,8 @@ class Context:
 
     Response = _response.Response
 
-    def __init__(self, trigger: TriggerInfo, worker_id: str) -> None:
-        self.logger = Logger()
+    def __init__(self, trigger: TriggerInfo, worker_id: str, log_level: str = "debug") -> None:
+        self.logger = Logger(log_level)
         self.platform = Platform()
         self.user_data = _UserData()
         self.trigger = trigger

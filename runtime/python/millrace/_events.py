@@ -53,7 +53,8 @@ class EventHandler:
         self.threads = 1 if self.is_async or options.get("batch") else int(options.get("threads") or 1)
         from millrace import _eventcontext
 
-        self.context = _eventcontext.Context(self._trigger, str(options.get("worker") or "0"))
+        level = str(options.get("log_level") or "debug")
+        self.context = _eventcontext.Context(self._trigger, str(options.get("worker") or "0"), level)
         init = getattr(module, "init_context", None)
         if init is not None:
             value = init(self.context)
