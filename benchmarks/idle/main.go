@@ -148,8 +148,8 @@ func (s *sort) deploy(ctx context.Context, i int, code string) error {
 		"kind": "nuclio", "metadata": map[string]any{"name": s.function(i), "project": "default"},
 		"spec": map[string]any{
 			"build":        map[string]any{"functionSourceCode": base64.StdEncoding.EncodeToString([]byte(code)), "origin_filename": "function.py"},
-			"min_replicas": 0,
-			"config":       map[string]any{"spec.scaleToZero.scaleResources": []any{map[string]any{"windowSize": "1s"}}},
+			"min_replicas": 0, "readiness_timeout": 300, // the first imports of a package are slow
+			"config": map[string]any{"spec.scaleToZero.scaleResources": []any{map[string]any{"windowSize": "1s"}}},
 		},
 	}})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -201,6 +202,7 @@ func (s *system) Activator(ctx context.Context, dataDir string) int {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	signal.Ignore(syscall.SIGHUP)
+	debug.SetGCPercent(100) // it lives long, and is there to save memory
 	err := activator.Run(ctx, activator.Options{DataDir: dataDir, Logger: logger, Templates: template.Client{Dir: templatesDir(dataDir)}})
 	switch {
 	case fault.Is(err, fault.CodeConflict):

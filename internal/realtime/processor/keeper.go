@@ -110,7 +110,9 @@ func (p *pool) follow(now, looked, calm time.Time) time.Time {
 	if alive == 0 {
 		return now
 	}
-	p.fresh = false
+	if p.ready() >= alive || p.trouble != nil { // else they are still loading the code, and would go before they have served
+		p.fresh = false
+	}
 	wanted := int(math.Ceil(busy / p.scale.utilisation))
 	if !p.queue.empty() {
 		wanted = max(wanted, open+min((p.queue.len()+threads-1)/threads, alive))

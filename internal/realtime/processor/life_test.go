@@ -250,6 +250,17 @@ func TestScaleToZero(t *testing.T) {
 	}
 }
 
+// TestScaleToZeroAfterALongStart: workers that load the code for longer than they may be
+// idle become ready before they go.
+func TestScaleToZeroAfterALongStart(t *testing.T) {
+	t.Parallel()
+	f := prepare(t, "import time\ntime.sleep(4)\n"+numbered(1), func(r *realtime.Revision) {
+		r.Replicas, r.IdleToZero = realtime.Replicas{Min: 0, Max: 1}, time.Millisecond
+	})
+	f.run()
+	f.await(func(s *realtime.Status) bool { return s.State == realtime.StateScaledToZero })
+}
+
 func TestScaleUp(t *testing.T) {
 	t.Parallel()
 	f := deploy(t, hostile, func(r *realtime.Revision) { r.Replicas = realtime.Replicas{Min: 1, Max: 3} })
