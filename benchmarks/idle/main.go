@@ -103,9 +103,9 @@ func run(ctx context.Context, n, beside, calls int, python, imports string) (err
 		}
 	}
 	for _, s := range []*sort{parked, kept} {
-		for what, times := range map[string][]time.Duration{"first request": s.times, "the next": s.second} {
+		for i, times := range [][]time.Duration{s.times, s.second} {
 			slices.Sort(times)
-			fmt.Printf("%-28s %-14s of %d: median %6.1f ms, best %6.1f, p90 %6.1f\n", s.name, what, len(times), ms(times[len(times)/2]), ms(times[0]), ms(times[len(times)*9/10]))
+			fmt.Printf("%-28s %-14s of %d: median %6.1f ms, best %6.1f, p90 %6.1f\n", s.name, []string{"first request", "the next"}[i], len(times), ms(times[len(times)/2]), ms(times[0]), ms(times[len(times)*9/10]))
 		}
 	}
 	return nil

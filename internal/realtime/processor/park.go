@@ -26,10 +26,11 @@ type Activator interface {
 const DefaultParkAfter = time.Minute
 
 const (
-	lookQuiet = time.Second // whether the function can be parked
-	parkSoon  = 10 * time.Second
-	parkAgain = time.Minute     // after it was not possible
-	leaveTime = 5 * time.Second // for what ends at once: events wait meanwhile
+	lookQuiet  = time.Second // whether the function can be parked
+	parkSoon   = 10 * time.Second
+	parkAgain  = time.Minute // after it was not possible; doubles
+	parkRarely = time.Hour
+	leaveTime  = 5 * time.Second // for what ends at once: events wait meanwhile
 )
 
 // quiet is since when nobody has wanted anything of the function. It is that of the
@@ -38,6 +39,7 @@ type quiet struct {
 	since    time.Time // zero while somebody does
 	accepted uint64    // connections, when it was looked at last
 	not      time.Time // it is not parked before
+	pause    time.Duration
 }
 
 // park hands the function over when it has been quiet for long enough; nil while it has
@@ -85,7 +87,8 @@ func (p *processor) park(ctx context.Context, now time.Time) io.Closer {
 		if err := p.lock.Sign(); err != nil {
 			p.logger.Error("sign the lock", "error", err)
 		}
-		p.quiet.not = now.Add(parkAgain)
+		p.quiet.pause = min(max(2*p.quiet.pause, parkAgain), parkRarely)
+		p.quiet.not = now.Add(p.quiet.pause)
 		resume()
 		p.writeStatus()
 		return nil
