@@ -17,7 +17,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,7 +31,6 @@ import (
 	"github.com/millrace/millrace/internal/limits"
 	"github.com/millrace/millrace/internal/secret"
 	"github.com/millrace/millrace/internal/spool"
-	"github.com/millrace/millrace/internal/tune"
 	"github.com/millrace/millrace/internal/worker"
 )
 
@@ -317,15 +315,8 @@ func (r *runner) interpreterEnvironment() []string {
 			out = append(out, entry)
 		}
 	}
-	if tune.Forks(r.launch.Run) && !slices.ContainsFunc(append(os.Environ(), r.launch.Env...), func(entry string) bool { return strings.HasPrefix(entry, "LD_BIND_NOW=") }) {
-		out = append(out, bindNow) // once, and not in every fork
-	}
 	return out
 }
-
-// bindNow has the dynamic loader find all functions before the interpreter starts. The
-// Python runtime knows it by its value, and takes it away from what user code starts.
-const bindNow = "LD_BIND_NOW=millrace"
 
 func (r *runner) workdir() string {
 	base := r.dir.Work()

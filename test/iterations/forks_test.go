@@ -42,35 +42,6 @@ def work(context, text):
 	}
 }
 
-// TestForksHaveTheEnvironmentOfTheRun: what the worker is started with to make forks
-// cheap is not for user code and what that starts.
-func TestForksHaveTheEnvironmentOfTheRun(t *testing.T) {
-	t.Parallel()
-	s := harness.StartServer(t)
-	o := finish(t, s, task{
-		code: `
-import os, subprocess
-
-def seen():
-    return sorted(line.partition("=")[0] for line in subprocess.check_output(["env"], text=True).splitlines() if line.startswith("LD_"))
-
-loaded = seen() + [name for name in os.environ if name.startswith("LD_")]
-
-def work(context, x):
-    context.log_result("seen", loaded + seen())
-`,
-		hyper: object{"x": upTo(2)}, options: object{"isolation": "fork"},
-	})
-	if o.state != "completed" {
-		t.Fatalf("%s %s", o.state, o.err())
-	}
-	for iter := 1; iter <= 2; iter++ {
-		if text := fmt.Sprint(o.result(iter, "seen")); text != "[]" {
-			t.Errorf("iteration %d sees %s", iter, text)
-		}
-	}
-}
-
 // TestForksEndWithTheirWorker: an iteration whose worker or whose runner is killed does
 // not go on beside the one that takes its place.
 func TestForksEndWithTheirWorker(t *testing.T) {

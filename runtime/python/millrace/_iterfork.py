@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 _READ_SIZE = 4 << 10  # what most calls and answers fit in
-_BIND_NOW = b"LD_BIND_NOW"  # which the host has set for this process alone
 _SEEK_CUR = 1
 _PREFIX = 8  # bytes before a call: how long it is, and its number
 _ROUNDS = 100  # of a rehearsal: what an instruction needs to be specialised, by Python 3.11
@@ -42,16 +41,6 @@ def possible() -> bool:
         return False
     _worker._flush()  # the worker itself writes nothing from now on that it does not flush
     return True
-
-
-def unbind() -> None:
-    """Take what the host has set for this process alone out of the environment; call before user code is loaded."""
-    if posix.environ.get(_BIND_NOW) == b"millrace":
-        posix.unsetenv(_BIND_NOW)
-        del posix.environ[_BIND_NOW]
-        os = sys.modules.get("os")
-        if os is not None:
-            os.environ.pop(_BIND_NOW.decode(), None)
 
 
 def freeze() -> None:

@@ -105,10 +105,6 @@ class Worker:
 
                 _marks.install()
                 self._marks = _marks
-            if message.get("fork"):
-                from millrace import _iterfork
-
-                _iterfork.unbind()
             self._target = _load.load(message)
             loaded: dict[str, Any] = {"handler": self._target.name}
             if "modules" in message:
@@ -116,6 +112,8 @@ class Worker:
 
                 self._target = _imported.report(self._pipe, self._target)
             if message.get("fork"):
+                from millrace import _iterfork
+
                 self._fork = loaded["fork"] = _iterfork.possible()
                 if self._fork:
                     _iterfork.rehearse(self)
