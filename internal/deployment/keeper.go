@@ -141,6 +141,9 @@ func (k *keeper) step(ctx context.Context) (gone, busy bool, err error) {
 		return false, false, nil
 	}
 	status, err := k.Host.Status(ctx, k.key)
+	if err != nil && k.Now().Sub(k.started) < listening {
+		return false, true, nil // it holds its lock and does not listen yet
+	}
 	if err != nil {
 		return false, true, fmt.Errorf("ask the processor: %w", err)
 	}
@@ -333,10 +336,11 @@ func (k *keeper) choosePort(ctx context.Context) (int, error) {
 	})
 }
 
-// How long a processor has to live for its start to count as one that lasted, and
-// the pauses between starts that do not last.
+// How long a processor has to live for its start to count as one that lasted, may take
+// until it answers, and the pauses between starts that do not last.
 const (
 	lasting    = time.Minute
+	listening  = 2 * time.Second
 	firstPause = 200 * time.Millisecond
 	lastPause  = 30 * time.Second
 	tolerated  = 3 // starts that may fail before the function is called unhealthy
