@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -105,7 +106,7 @@ func Run(ctx context.Context, options Options) error {
 		BaseContext: func(l net.Listener) context.Context { return l.(*controlListener).base },
 	}
 	a.control.SetKeepAlivesEnabled(false) // a connection must not outlast the handing over
-	a.work.Go(a.hold)
+	a.work.Go(func() { a.hold(end) })
 	a.work.Go(func() { a.accept(listener.(*net.UnixListener)) })
 	<-ctx.Done()
 	// Whoever finds no socket starts another activator, which waits for the lock.
@@ -292,29 +293,41 @@ func (a *activator) release() {
 	}
 }
 
-// hold asks for the templates of parked functions until ctx ends.
-func (a *activator) hold() {
-	if a.options.Templates == nil {
-		return
-	}
-	ticker := time.NewTicker(holdEvery)
-	defer ticker.Stop()
+// hold asks for the templates of parked functions until ctx ends, and ends with the data
+// directory: who deletes that has no other way to tell.
+func (a *activator) hold(end context.CancelFunc) {
+	again := time.NewTicker(holdEvery)
+	defer again.Stop()
+	look := time.NewTicker(a.options.Idle)
+	defer look.Stop()
 	for {
 		select {
 		case <-a.ctx.Done():
 			return
-		case <-ticker.C:
-		}
-		a.mu.Lock()
-		var specs []template.Spec
-		for _, k := range a.kept {
-			if k.spec != nil {
-				specs = append(specs, *k.spec)
+		case <-look.C:
+			if _, err := os.Stat(a.options.DataDir); errors.Is(err, fs.ErrNotExist) {
+				a.logger.Warn("the data directory has been deleted: the process ends", "folder", a.options.DataDir)
+				end()
 			}
+		case <-again.C:
+			a.askForTemplates()
 		}
-		a.mu.Unlock()
-		for _, spec := range specs {
-			a.options.Templates.Socket(a.ctx, spec)
+	}
+}
+
+func (a *activator) askForTemplates() {
+	if a.options.Templates == nil {
+		return
+	}
+	a.mu.Lock()
+	var specs []template.Spec
+	for _, k := range a.kept {
+		if k.spec != nil {
+			specs = append(specs, *k.spec)
 		}
+	}
+	a.mu.Unlock()
+	for _, spec := range specs {
+		a.options.Templates.Socket(a.ctx, spec)
 	}
 }

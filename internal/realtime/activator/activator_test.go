@@ -449,6 +449,23 @@ func TestEndOfAParkedFunction(t *testing.T) {
 	}
 }
 
+// TestDataDirectoryIsDeleted: nobody could find the activator any more, so it ends.
+func TestDataDirectoryIsDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	f := w.deploy("one", nil)
+	f.parked()
+	if err := os.RemoveAll(w.data); err != nil {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(time.Minute); len(w.processes("")) > 0 && time.Now().Before(until); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if left := w.processes(""); len(left) != 0 {
+		t.Errorf("processes are left over: %v", left)
+	}
+}
+
 // TestKilledActivator: the function is not alive then, whoever keeps it starts it where it
 // was, at zero; and it is parked again.
 func TestKilledActivator(t *testing.T) {

@@ -357,6 +357,22 @@ func TestOneProcessorAtATime(t *testing.T) {
 	f.get("/").expect(t, 200, "text/plain", "1")
 }
 
+// TestFolderIsDeleted: a processor whose folder somebody has deleted, with all that the
+// server would find it by, serves nobody for ever.
+func TestFolderIsDeleted(t *testing.T) {
+	t.Parallel()
+	f := deploy(t, numbered(1), nil)
+	if err := os.RemoveAll(f.dir.Path); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-f.over:
+		close(f.over)
+	case <-time.After(30 * time.Second):
+		t.Fatal("it serves on")
+	}
+}
+
 // TestAgain: a processor that begins where another one ended serves the same.
 func TestAgain(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -247,6 +248,11 @@ func (p *processor) run(ctx context.Context, desired realtime.Desired) (left io.
 			}
 			continue
 		case <-tidy.C:
+			if _, err := os.Stat(p.dir.Path); errors.Is(err, fs.ErrNotExist) {
+				p.logger.Warn("the function's folder has been deleted: the process ends", "folder", p.dir.Path)
+				over = true
+				break
+			}
 			if err := errors.Join(trim(p.dir.Log(), p.logLimit()), trim(filepath.Join(p.dir.Path, realtime.ProcessorLog), ownLogLimit)); err != nil {
 				p.logger.Error("shorten the log", "error", err)
 			}
