@@ -42,6 +42,7 @@ func (p *Pool) keep(e *entry) {
 	}
 	<-p.turn
 	if err != nil {
+		_ = os.Remove(e.socket) // one that was killed may have got so far
 		pause := time.Duration(0)
 		var unfit *unfitError
 		if errors.As(err, &unfit) {
