@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -182,11 +183,13 @@ func TestPoolEnds(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	// Its socket may be found closed a moment before its end is told.
-	eventually(t, "the end is told", func() bool {
-		_, reason := f.pool.Socket(spec)
-		return reason == "its template ended: signal: killed"
+	// Who asks sooner may find its socket closed, which makes the pool replace it at once.
+	eventually(t, "the end is noticed", func() bool {
+		return slices.ContainsFunc(f.pool.List(), func(info template.Info) bool { return info.Reason == "its template ended: signal: killed" })
 	})
+	if socket, reason := f.pool.Socket(spec); socket != "" || reason != "its template ended: signal: killed" {
+		t.Errorf("Socket = %q, %q before the pause is over", socket, reason)
+	}
 	if _, err := os.Stat(first); err == nil {
 		t.Errorf("%s is left", first)
 	}
