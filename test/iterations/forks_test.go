@@ -42,6 +42,25 @@ def work(context, text):
 	}
 }
 
+// TestForksLeaveOutputsAlone: what a worker executes before the first fork is not taken
+// for an iteration whose outputs are to be recorded.
+func TestForksLeaveOutputsAlone(t *testing.T) {
+	t.Parallel()
+	s := harness.StartServer(t)
+	o := finish(t, s, task{
+		code: `
+def work(context, x):
+    with open(f"note-{x}.txt", "w") as file:
+        file.write("x")
+    return f"note-{x}.txt"
+`,
+		hyper: object{"x": upTo(2)}, options: object{"isolation": "fork"}, spec: object{"returns": []any{"note : path"}},
+	})
+	if o.state != "completed" || strings.Contains(o.log, "not recorded") {
+		t.Errorf("%s %s; the log is %.500q", o.state, o.err(), o.log)
+	}
+}
+
 // TestForksEndWithTheirWorker: an iteration whose worker or whose runner is killed does
 // not go on beside the one that takes its place.
 func TestForksEndWithTheirWorker(t *testing.T) {

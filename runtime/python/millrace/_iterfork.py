@@ -59,7 +59,8 @@ def rehearse(worker: _worker.Worker) -> None:
 
     if "mlrun" in sys.modules:
         return  # whose context is not to see calls that are none
-    message = {"iter": 1, "parameters": {"value": 1}, "marks": worker._marks is not None}
+    message: dict[str, Any] = {"iter": 1, "parameters": {"value": 1}, "marks": worker._marks is not None}
+    message["run"] = {"metadata": {"name": "nothing"}, "spec": {}}  # the task's has outputs, and packagers of its own
     head = _json.dumps(message).encode()
     target, alone, pipe = worker._target, worker._alone, worker._pipe
 
