@@ -19,19 +19,29 @@ import (
 // memory is a graph in memory.
 type memory struct{ edges []Edge }
 
-func (m memory) Node(_ context.Context, id string) (Node, error) {
-	ref, err := ParseID(id)
-	return Node{ID: id, Kind: ref.Kind, Title: ref.Name}, err
+func (m memory) Nodes(_ context.Context, ids []string) (out []Node, err error) {
+	for _, id := range ids {
+		ref, err := ParseID(id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Node{ID: id, Kind: ref.Kind, Title: ref.Name})
+	}
+	return out, nil
 }
 
-func (m memory) Neighbours(_ context.Context, id string, to Direction, limit int) ([]Edge, bool, error) {
-	var out []Edge
-	for _, e := range m.edges {
-		if to == Up && e.To == id || to == Down && e.From == id {
-			out = append(out, e)
+func (m memory) Neighbours(_ context.Context, ids []string, to Direction, limit int) ([]Around, error) {
+	out := make([]Around, len(ids))
+	for i, id := range ids {
+		for _, e := range m.edges {
+			if to == Up && e.To == id || to == Down && e.From == id {
+				out[i].Edges = append(out[i].Edges, e)
+			}
 		}
+		out[i].More = len(out[i].Edges) > limit
+		out[i].Edges = out[i].Edges[:min(limit, len(out[i].Edges))]
 	}
-	return out[:min(limit, len(out))], len(out) > limit, nil
+	return out, nil
 }
 
 func edges(pairs ...string) []Edge {

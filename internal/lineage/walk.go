@@ -7,16 +7,27 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 )
 
-// Source is where the graph is.
+// Source is where the graph is. It is asked about many nodes at once, so that a
+// walk costs a database a few statements for each level and not for each node.
 type Source interface {
-	// Node describes a node. One that is not stored comes back with Gone; one that
-	// nothing tells of is fault.CodeNotFound only where it is asked for by name.
-	Node(ctx context.Context, id string) (Node, error)
-	// Neighbours returns at most limit edges of a node, those to what it was made
-	// from (Up) or to what was made with it (Down), newest first, and whether there
-	// are more.
-	Neighbours(ctx context.Context, id string, to Direction, limit int) (edges []Edge, more bool, err error)
+	// Nodes describes nodes, in the order of ids. One that is not stored comes back
+	// with Gone.
+	Nodes(ctx context.Context, ids []string) ([]Node, error)
+	// Neighbours returns, in the order of ids, at most limit edges of each node,
+	// those to what it was made from (Up) or to what was made with it (Down), newest
+	// first.
+	Neighbours(ctx context.Context, ids []string, to Direction, limit int) ([]Around, error)
 }
+
+// Around is what is next to a node in one direction.
+type Around struct {
+	Edges []Edge
+	More  bool // there are more than these
+}
+
+// maxEdges is about how many edges are asked for at once, which bounds the memory of
+// a walk among nodes that all have very many.
+const maxEdges = 8192
 
 // Limits of a question, so that no graph makes an answer large or slow.
 const (
@@ -89,10 +100,11 @@ func Walk(ctx context.Context, source Source, q Question) (*Graph, error) {
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	root, err := source.Node(ctx, q.Root)
+	found, err := source.Nodes(ctx, []string{q.Root})
 	if err != nil {
 		return nil, err
 	}
+	root := found[0]
 	w := walk{source: source, q: q, graph: &Graph{Root: root.ID, Direction: q.Direction, Nodes: []Node{root}, Cut: map[string]bool{}}, seen: map[string]bool{root.ID: true}, edges: map[Edge]bool{}}
 	budget := q.Nodes
 	if q.Direction != Down {
@@ -125,59 +137,78 @@ func (w *walk) oneWay(ctx context.Context, way Direction) error {
 	visited := map[string]bool{w.graph.Root: true}
 	level := []string{w.graph.Root}
 	for depth := 0; len(level) > 0; depth++ {
+		last := depth == w.q.Depth
+		fan := w.q.Fan
+		if last {
+			fan = 1 // only asks whether there is more
+		}
 		var next []string
-		for _, id := range level {
+		for ids := range slices.Chunk(level, max(1, maxEdges/fan)) {
 			if err := ctx.Err(); err != nil {
 				return context.Cause(ctx)
 			}
-			last := depth == w.q.Depth
-			fan := w.q.Fan
-			if last {
-				fan = 1 // only asks whether there is more
-			}
-			edges, more, err := w.source.Neighbours(ctx, id, way, fan)
+			around, err := w.source.Neighbours(ctx, ids, way, fan)
 			if err != nil {
 				return err
 			}
-			if more {
-				w.graph.Cut[id] = true
+			found, err := w.connect(ctx, ids, around, way, last)
+			if err != nil {
+				return err
 			}
-			for _, e := range edges {
-				other := e.To
-				if way == Up {
-					other = e.From
-				}
-				if other == id {
-					continue
-				}
-				if !w.seen[other] {
-					if last || len(w.graph.Nodes) >= w.q.Nodes {
-						w.graph.Cut[id] = true
-						continue
-					}
-					node, err := w.source.Node(ctx, other)
-					if err != nil {
-						return err
-					}
-					w.seen[other] = true
-					w.graph.Nodes = append(w.graph.Nodes, node)
-				}
-				if !w.edges[e] {
-					w.edges[e] = true
-					w.graph.Edges = append(w.graph.Edges, e)
-				}
-				if !visited[other] && !last {
-					visited[other] = true
-					next = append(next, other)
+			for _, id := range found {
+				if !visited[id] {
+					visited[id] = true
+					next = append(next, id)
 				}
 			}
 		}
-		if depth == w.q.Depth {
+		if last {
 			break
 		}
 		level = next
 	}
 	return nil
+}
+
+// connect adds to the graph what is around nodes of it, as far as there is room, and
+// returns what the edges lead to. At the last level no node is added.
+func (w *walk) connect(ctx context.Context, ids []string, around []Around, way Direction, last bool) (found []string, err error) {
+	var fresh []string
+	for i, id := range ids {
+		if around[i].More {
+			w.graph.Cut[id] = true
+		}
+		for _, e := range around[i].Edges {
+			other := e.To
+			if way == Up {
+				other = e.From
+			}
+			if other == id {
+				continue
+			}
+			if !w.seen[other] {
+				if last || len(w.graph.Nodes)+len(fresh) >= w.q.Nodes {
+					w.graph.Cut[id] = true
+					continue
+				}
+				w.seen[other] = true
+				fresh = append(fresh, other)
+			}
+			if !w.edges[e] {
+				w.edges[e] = true
+				w.graph.Edges = append(w.graph.Edges, e)
+			}
+			if !last {
+				found = append(found, other)
+			}
+		}
+	}
+	if len(fresh) == 0 {
+		return found, nil
+	}
+	nodes, err := w.source.Nodes(ctx, fresh)
+	w.graph.Nodes = append(w.graph.Nodes, nodes...)
+	return found, err
 }
 
 // EdgesOf returns the edges of a node in one direction,

@@ -32,8 +32,11 @@ var postgresDialect = &dialect{
 	postgres: true,
 	lock:     " FOR UPDATE",
 	labels:   "jsonb_each_text(%s.labels::jsonb)",
-	rewrite:  numbered,
-	values:   presentable,
+	keys: func(n int) string {
+		return "(VALUES " + strings.TrimSuffix(strings.Repeat("(?::integer, ?::text, ?::text, ?::text), ", n), ", ") + ") k (n, a, b, c)"
+	},
+	rewrite: numbered,
+	values:  presentable,
 }
 
 // presentable replaces what PostgreSQL takes for malformed text, so that somebody

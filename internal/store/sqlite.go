@@ -26,7 +26,10 @@ const busyTimeout = 10 * time.Second
 const readers = 4
 
 var sqliteDialect = &dialect{
-	labels:  "json_each(%s.labels)",
+	labels: "json_each(%s.labels)",
+	keys: func(n int) string {
+		return "(SELECT column1 AS n, column2 AS a, column3 AS b, column4 AS c FROM (VALUES " + strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?), ", n), ", ") + ")) k"
+	},
 	rewrite: forSQLite,
 	values:  func(args []any) []any { return args },
 }

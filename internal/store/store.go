@@ -126,6 +126,9 @@ type dialect struct {
 	// labels is a table expression with the columns key and value over the labels
 	// column of %s.
 	labels string
+	// keys is a table expression over 4*n arguments: k with the columns n, a number, and
+	// a, b, c, text.
+	keys func(n int) string
 	// rewrite turns the placeholders ? into those of the database.
 	rewrite func(string) string
 	// values makes arguments that the database can take of any.
