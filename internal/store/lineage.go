@@ -454,7 +454,7 @@ func (q *question) users(ctx context.Context, used keySet) error {
 		err := rows.Scan(&u.of, &u.id, &u.role, &u.name, &u.project, &u.uid)
 		users = append(users, u)
 		return err
-	}, `SELECT k.n, u.run_id, u.role, u.name, r.project, r.uid FROM {keys} CROSS JOIN run_uses u CROSS JOIN runs r WHERE u.used = k.a AND u.role <> 'output' AND r.id = u.run_id AND u.run_id >= COALESCE((SELECT x.run_id FROM run_uses x WHERE x.used = k.a AND x.role <> 'output' ORDER BY x.run_id DESC LIMIT 1 OFFSET CAST(? AS INTEGER)), 0)`, q.limit-1)
+	}, `SELECT k.n, u.run_id, u.role, u.name, r.project, r.uid FROM {keys} CROSS JOIN run_uses u CROSS JOIN runs r WHERE u.used = k.a AND u.role <> 'output' AND r.id = u.run_id AND u.run_id >= COALESCE((SELECT DISTINCT x.run_id FROM run_uses x WHERE x.used = k.a AND x.role <> 'output' ORDER BY x.run_id DESC LIMIT 1 OFFSET CAST(? AS INTEGER)), 0)`, q.limit-1)
 	slices.SortStableFunc(users, func(a, b user) int {
 		return cmp.Or(cmp.Compare(b.id, a.id), strings.Compare(a.role, b.role), strings.Compare(a.name, b.name))
 	})

@@ -123,6 +123,20 @@ func testLineage(t *testing.T, fresh Fresh) {
 				b.Errorf("%+v: %d nodes, cut %v", q, len(g.Nodes), g.Cut)
 			}
 		}
+		// A run that used it twice is one neighbour, and hides no other.
+		b.step("b2", `{}`, "twice")
+		for i := range 40 {
+			b.step(fmt.Sprintf("w%d", i), `{"inputs":{"m":"store://models/default/twice","n":"store://models/default/twice"}}`)
+		}
+		twice, err := b.LineageFind(b.ctx, "default", "twice")
+		b.must(err)
+		for fan, cut := range map[int]bool{30: true, 39: true, 40: false, 60: false} {
+			g, err := b.LineageWalk(b.ctx, lineage.Question{Root: twice, Fan: fan, Direction: lineage.Down, Depth: 1})
+			b.must(err)
+			if want := 1 + min(fan, 40); len(g.Nodes) != want || g.Cut[twice] != cut {
+				b.Errorf("used twice by each, fan %d: %d nodes, cut %v; want %d, %v", fan, len(g.Nodes), g.Cut[twice], want, cut)
+			}
+		}
 		_, err = b.LineageWalk(b.ctx, lineage.Question{Root: id, Depth: 101})
 		b.refuses(err, fault.CodeInvalid, "between 1 and 100")
 	})
