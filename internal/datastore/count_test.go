@@ -13,6 +13,27 @@ import (
 type counting struct {
 	url  string
 	sent atomic.Int64
+
+	mu      sync.Mutex
+	sending int // connections whose clients may send
+	changed sync.Cond
+}
+
+// settle waits until all clients have closed their connections and what they had
+// sent is counted: bytes of a process that was killed are on their way for a while.
+func (c *counting) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.sending > 0 {
+		c.changed.Wait()
+	}
+}
+
+func (c *counting) senders(change int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sending += change
+	c.changed.Broadcast()
 }
 
 func startCounting(t *testing.T, to string) *counting {
@@ -26,6 +47,7 @@ func startCounting(t *testing.T, to string) *counting {
 		t.Fatal(err)
 	}
 	c := &counting{url: "http://" + listener.Addr().String()}
+	c.changed.L = &c.mu
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	var open []net.Conn
@@ -44,7 +66,12 @@ func startCounting(t *testing.T, to string) *counting {
 			open = append(open, client, server)
 			mu.Unlock()
 			running.Go(func() { _, _ = io.Copy(client, server); _ = client.Close() })
-			running.Go(func() { _, _ = io.Copy(io.MultiWriter(server, c), client); _ = server.Close() })
+			c.senders(1)
+			running.Go(func() {
+				defer c.senders(-1)
+				_, _ = io.Copy(io.MultiWriter(server, c), client)
+				_ = server.Close()
+			})
 		}
 	})
 	t.Cleanup(func() {

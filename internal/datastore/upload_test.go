@@ -59,6 +59,7 @@ func TestKilledUpload(t *testing.T) {
 			counted := startCounting(t, running(t, c.start).URL)
 			u := upload{URL: c.url, State: t.TempDir(), Secrets: c.secrets(counted.url)}
 			killInTheMiddle(t, u)
+			counted.settle()
 			s := storesWith("", u.Secrets)
 			if _, err := s.Stat(context.Background(), u.URL); !fault.Is(err, fault.CodeNotFound) {
 				t.Fatalf("visible after the kill: %v", err)
