@@ -95,3 +95,87 @@ func TestFolder(t *testing.T) {
 		t.Errorf("over the limit: %v", err)
 	}
 }
+
+// What a folder's links lead to outside it counts by its content, and a folder
+// without files by being there.
+func TestFolderLinksOutside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	root, other := filepath.Join(dir, "root"), filepath.Join(dir, "other")
+	write(t, filepath.Join(root, "one"), "1")
+	write(t, filepath.Join(other, "x/two"), "2")
+	for name, target := range map[string]string{"file": "../other/x/two", "folder": "../other", "nowhere": "../missing"} {
+		if err := os.Symlink(target, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(root, filepath.Join(other, "back")); err != nil { // folders that lead to each other
+		t.Fatal(err)
+	}
+	if _, _, err := digest.Path(t.Context(), root, 1<<20); !errors.Is(err, digest.ErrIrregular) {
+		t.Errorf("links without an end: %v", err)
+	}
+	if err := os.Remove(filepath.Join(other, "back")); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	step := func(name string) {
+		t.Helper()
+		sum := path(t, root)
+		if was, ok := seen[sum]; ok {
+			t.Errorf("%s: the digest of %s", name, was)
+		}
+		seen[sum] = name
+	}
+	step("as made")
+	write(t, filepath.Join(other, "x/two"), "3")
+	step("a file outside changed")
+	write(t, filepath.Join(other, "x/three"), "3")
+	step("a file outside more")
+	if err := os.MkdirAll(filepath.Join(root, "empty", "__pycache__"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	step("an empty folder")
+}
+
+func TestCode(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	write(t, filepath.Join(root, "a.py"), "1")
+	write(t, filepath.Join(root, ".env"), "1")
+	code := func() string {
+		t.Helper()
+		sum, err := digest.Code(t.Context(), root, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	before := code()
+	write(t, filepath.Join(root, ".git/index"), "1")
+	if code() != before {
+		t.Error("the folder of a version control system counts")
+	}
+	write(t, filepath.Join(root, ".env"), "2")
+	if code() == before {
+		t.Error("a hidden file does not count")
+	}
+	modules := func() string {
+		t.Helper()
+		sum, err := digest.Modules(t.Context(), root, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	before = modules()
+	write(t, filepath.Join(root, "data/rows.csv"), "1")
+	write(t, filepath.Join(root, ".venv/b.py"), "1")
+	if modules() != before {
+		t.Error("what is not imported counts as a module")
+	}
+	write(t, filepath.Join(root, "data/b.py"), "1")
+	if modules() == before {
+		t.Error("a module in a folder does not count")
+	}
+}

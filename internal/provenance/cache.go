@@ -54,15 +54,21 @@ type Cacheable struct {
 	Record   document.Object // provenance: code, code_outside, environment, seed
 	Run      document.Object // the run as submitted
 	Handler  string          // that is called
-	Inputs   document.Object // key → description with digest
+	Inputs   document.Object // key → description with digest; type that it is read as, suffix of its name
 	Python   bool            // code that an interpreter of a known version executes
 	Program  []string        // otherwise: digests of the files that are executed, and for which system; nil when they are not known
 	Variable bool            // the code sees values that are not part of the function
+	System   string          // what executes it: operating system, processor, build of the interpreter
+	// Outside is where code comes from that Record's code digest does not cover: name →
+	// digest, or "" when it is not known.
+	Outside document.Object
+	// Environ are values of the surroundings on which the code may depend.
+	Environ document.Object
 }
 
 // Key returns the key under which the outputs of a run are found again: the digest
 // of code digest, environment lock, interpreter, handler, parameters, digests of
-// the inputs, seed, and what is returned where. When one of these cannot be known
+// the inputs and how they are read, seed, and what is returned where. When one of these cannot be known
 // there is none, and refused says why.
 func Key(c Cacheable) (key, refused string) {
 	code := document.String(c.Record, "code")
@@ -75,16 +81,22 @@ func Key(c Cacheable) (key, refused string) {
 		return "", "it is not known what the program is made of"
 	case code == "":
 		return "", "the code is more than what is read for its digest"
-	case len(document.List(c.Record, "code_outside")) > 0:
-		return "", fmt.Sprintf("code may come from %v, which no digest covers", document.List(c.Record, "code_outside")[0])
 	case c.Variable || len(document.List(spec, "secret_sources")) > 0:
 		return "", "the function sees secrets, whose values are no part of a key"
 	case tune.Iterative(c.Run):
 		return "", "results of iterative runs are not kept"
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Outside)) {
+		if document.String(c.Outside, name) == "" {
+			return "", fmt.Sprintf("code may come from %s, which is more than what is read for a digest", name)
+		}
+	}
 	inputs := document.Object{}
 	for _, name := range slices.Sorted(maps.Keys(c.Inputs)) {
-		if inputs[name] = Identity(document.Map(c.Inputs, name)); inputs[name] == "" {
+		entry := document.Map(c.Inputs, name)
+		content := Identity(entry)
+		inputs[name] = []any{content, entry["type"], entry["suffix"]}
+		if content == "" {
 			return "", fmt.Sprintf("the content of the input %s has no digest (%s)", name, document.String(c.Inputs, name, "url"))
 		}
 	}
@@ -94,7 +106,7 @@ func Key(c Cacheable) (key, refused string) {
 		output = strings.ReplaceAll(output, uid, "{{run.uid}}")
 	}
 	parts := document.Object{
-		"millrace cache": 1, "code": code, "lock": lock, "python": python, "handler": c.Handler,
+		"millrace cache": 2, "code": code, "outside": c.Outside, "system": c.System, "environ": c.Environ, "lock": lock, "python": python, "handler": c.Handler,
 		"parameters": document.Map(spec, "parameters"), "inputs": inputs, "seed": c.Record["seed"],
 		"returns": document.List(spec, "returns"), "outputs": document.List(spec, "outputs"), "output_path": output,
 	}

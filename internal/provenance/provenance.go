@@ -7,7 +7,7 @@
 //
 //	code          code digest of what was executed (function.CodeOf); absent when
 //	              there was more code than is looked at
-//	code_outside  fields of the function that bring in code which code does not cover
+//	code_outside  what brings in code that code does not cover
 //	environment   python (version), lock (digest of the packages that could be
 //	              imported), packages (how many), shared (true: those that are
 //	              installed for the plain interpreter); {} for other programs

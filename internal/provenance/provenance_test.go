@@ -183,17 +183,23 @@ func TestKey(t *testing.T) {
 	}
 	seen := map[string]string{base: "base"}
 	for name, change := range map[string]func(*provenance.Cacheable){
-		"code":        func(c *provenance.Cacheable) { c.Record["code"] = "sha256:d" },
-		"lock":        func(c *provenance.Cacheable) { document.Set(c.Record, "sha256:m", "environment", "lock") },
-		"interpreter": func(c *provenance.Cacheable) { document.Set(c.Record, "3.12.0", "environment", "python") },
-		"handler":     func(c *provenance.Cacheable) { c.Handler = "g" },
-		"parameter":   func(c *provenance.Cacheable) { document.Set(c.Run, 2, "spec", "parameters", "x") },
-		"type":        func(c *provenance.Cacheable) { document.Set(c.Run, "1", "spec", "parameters", "x") },
-		"input":       func(c *provenance.Cacheable) { document.Set(c.Inputs, "sha256:2", "d", "digest") },
-		"input name":  func(c *provenance.Cacheable) { c.Inputs = document.Object{"e": c.Inputs["d"]} },
-		"seed":        func(c *provenance.Cacheable) { c.Record["seed"] = 1 },
-		"returns":     func(c *provenance.Cacheable) { document.Set(c.Run, []any{"a"}, "spec", "returns") },
-		"output path": func(c *provenance.Cacheable) { document.Set(c.Run, "/other", "spec", "output_path") },
+		"code":               func(c *provenance.Cacheable) { c.Record["code"] = "sha256:d" },
+		"lock":               func(c *provenance.Cacheable) { document.Set(c.Record, "sha256:m", "environment", "lock") },
+		"interpreter":        func(c *provenance.Cacheable) { document.Set(c.Record, "3.12.0", "environment", "python") },
+		"handler":            func(c *provenance.Cacheable) { c.Handler = "g" },
+		"parameter":          func(c *provenance.Cacheable) { document.Set(c.Run, 2, "spec", "parameters", "x") },
+		"type":               func(c *provenance.Cacheable) { document.Set(c.Run, "1", "spec", "parameters", "x") },
+		"input":              func(c *provenance.Cacheable) { document.Set(c.Inputs, "sha256:2", "d", "digest") },
+		"input name":         func(c *provenance.Cacheable) { c.Inputs = document.Object{"e": c.Inputs["d"]} },
+		"seed":               func(c *provenance.Cacheable) { c.Record["seed"] = 1 },
+		"returns":            func(c *provenance.Cacheable) { document.Set(c.Run, []any{"a"}, "spec", "returns") },
+		"output path":        func(c *provenance.Cacheable) { document.Set(c.Run, "/other", "spec", "output_path") },
+		"system":             func(c *provenance.Cacheable) { c.System = "linux/arm64" },
+		"type of an input":   func(c *provenance.Cacheable) { document.Set(c.Inputs, "str", "d", "type") },
+		"suffix":             func(c *provenance.Cacheable) { document.Set(c.Inputs, ".csv", "d", "suffix") },
+		"variable":           func(c *provenance.Cacheable) { c.Environ = document.Object{"TZ": "UTC"} },
+		"code outside":       func(c *provenance.Cacheable) { c.Outside = document.Object{"PYTHONPATH": "sha256:1"} },
+		"other code outside": func(c *provenance.Cacheable) { c.Outside = document.Object{"PYTHONPATH": "sha256:2"} },
 	} {
 		c := fresh()
 		change(&c)
@@ -226,7 +232,7 @@ func TestKey(t *testing.T) {
 	for name, change := range map[string]func(*provenance.Cacheable){
 		"program":      func(c *provenance.Cacheable) { c.Python = false },
 		"unknown code": func(c *provenance.Cacheable) { delete(c.Record, "code") },
-		"outside":      func(c *provenance.Cacheable) { c.Record["code_outside"] = []any{"spec.pythonpath"} },
+		"outside":      func(c *provenance.Cacheable) { c.Outside = document.Object{"spec.pythonpath": ""} },
 		"secret":       func(c *provenance.Cacheable) { c.Variable = true },
 		"secret source": func(c *provenance.Cacheable) {
 			document.Set(c.Run, []any{document.Object{"kind": "env"}}, "spec", "secret_sources")

@@ -3,14 +3,18 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/digest"
@@ -35,7 +39,7 @@ func (r *runner) machine(host string) document.Object {
 // it does nothing for an execution without any.
 func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 	var reading sync.WaitGroup
-	inputs, began := document.Object{}, document.Object(nil)
+	inputs, began, stamps := document.Object{}, document.Object(nil), map[string]string{}
 	cache := r.cache()
 	if cache != nil {
 		began = document.Object{}
@@ -44,8 +48,10 @@ func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 		reading.Go(func() {
 			for _, key := range slices.Sorted(maps.Keys(given)) {
 				url, _ := given[key].(string)
+				was := r.stamp(url)
 				name, entry := Input(ctx, r.launch.Run, r.workdir(), key, url)
 				inputs[name] = entry
+				stamps[name] = was
 				if began != nil { // remote inputs are asked for only where a key depends on them
 					began[name] = provenance.Identity(r.remote(ctx, entry, url))
 				}
@@ -62,6 +68,7 @@ func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 			record["outputs"] = outputs
 		}
 		if len(began) > 0 {
+			r.compare(ctx, began, stamps)
 			cache["began"] = began
 			record["cache"] = cache
 		}
@@ -72,6 +79,38 @@ func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 			r.Logger.Error("journal provenance", "execution", r.launch.Execution, "error", err)
 		}
 	}
+}
+
+// changed stands for the content of an input that did not stay the same while the
+// code ran: what the code read is not known.
+const changed = "changed while the code ran"
+
+// compare looks at the inputs once more, when the code has ended.
+func (r *runner) compare(ctx context.Context, began document.Object, stamps map[string]string) {
+	ctx = context.WithoutCancel(ctx)
+	for key, value := range document.Map(r.launch.Run, "spec", "inputs") {
+		url, _ := value.(string)
+		name, _, _ := strings.Cut(key, ":")
+		name = strings.TrimSpace(name)
+		if was := stamps[name]; was != "" && was == r.stamp(url) {
+			continue
+		}
+		_, entry := Input(ctx, r.launch.Run, r.workdir(), key, url)
+		if provenance.Identity(r.remote(ctx, entry, url)) != document.String(began, name) {
+			began[name] = changed
+		}
+	}
+}
+
+// stamp tells whether a file is the one that it was, without reading it: the time
+// of its last change is none that programs set. "" for whatever is no file here.
+func (r *runner) stamp(url string) string {
+	path, local := provenance.LocalPath(document.String(r.launch.Run, "spec", "input_path"), r.workdir(), url)
+	var info unix.Stat_t
+	if !local || unix.Stat(path, &info) != nil || info.Mode&unix.S_IFMT != unix.S_IFREG {
+		return ""
+	}
+	return fmt.Sprint(info.Dev, info.Ino, info.Size, info.Mtim, info.Ctim)
 }
 
 // Input describes an input of a run: its digest and size, or that it is missing,
@@ -122,6 +161,7 @@ func Remote(ctx context.Context, stores *datastore.Stores, url string) document.
 	defer cancel()
 	entry := document.Object{"url": url}
 	if target, err := stores.Resolve(ctx, url); err == nil {
+		entry["suffix"] = filepath.Ext(target)
 		if path, local := provenance.LocalPath("", "", target); local {
 			if sum, size, err := digest.Path(ctx, path, digestLimit); err == nil {
 				entry["digest"], entry["size"] = sum, size

@@ -332,14 +332,20 @@ func (m *machine) removeEnvironments(t *testing.T) {
 // install puts a package into the user's folder of the default interpreter.
 func (m *machine) install(t *testing.T, version string) {
 	t.Helper()
+	folder := "home/.local/lib/" + short(t) + "/site-packages/"
+	m.remove(t, folder)
+	m.write(t, folder+"prov_probe.py", "VALUE = '"+version+"'\n")
+	m.write(t, folder+"prov_probe-"+version+".dist-info/METADATA", "Metadata-Version: 2.1\nName: prov_probe\nVersion: "+version+"\n")
+}
+
+// short is how folders are named after the default interpreter: "python3.11".
+func short(t *testing.T) string {
+	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "python3", "-c", "import sys; print('python%d.%d' % sys.version_info[:2])").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := "home/.local/lib/" + strings.TrimSpace(string(out)) + "/site-packages/"
-	m.remove(t, folder)
-	m.write(t, folder+"prov_probe.py", "VALUE = '"+version+"'\n")
-	m.write(t, folder+"prov_probe-"+version+".dist-info/METADATA", "Metadata-Version: 2.1\nName: prov_probe\nVersion: "+version+"\n")
+	return strings.TrimSpace(string(out))
 }
 
 // wheel makes a package that pip installs without any other.

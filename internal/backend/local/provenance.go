@@ -1,9 +1,16 @@
 package local
 
 import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +27,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/kind"
+	"github.com/millrace/millrace/internal/lazyregexp"
 	"github.com/millrace/millrace/internal/provenance"
 	"github.com/millrace/millrace/internal/runner"
 	"github.com/millrace/millrace/internal/spool"
@@ -130,7 +138,9 @@ func (p *Preparer) record(ctx context.Context, launch *spool.Launch, plan *kind.
 	if complete {
 		record["code"] = plan.Code.Digest(content)
 	}
-	if names := plan.Code.Outside(); len(names) > 0 {
+	places := elsewhere(launch, plan, environment)
+	if len(places) > 0 {
+		names := slices.Sorted(maps.Keys(places))
 		list := make([]any, len(names))
 		for i, name := range names {
 			list[i] = name
@@ -154,7 +164,7 @@ func (p *Preparer) record(ctx context.Context, launch *spool.Launch, plan *kind.
 		record["rerun_of"] = of
 	}
 	if plan.Cache != provenance.CacheOff {
-		record["cache"] = p.cached(ctx, launch, plan, run, record)
+		record["cache"] = p.cached(ctx, launch, plan, run, record, places, environment)
 	}
 	launch.Provenance = document.Encode(record)
 	return nil
@@ -162,7 +172,9 @@ func (p *Preparer) record(ctx context.Context, launch *spool.Launch, plan *kind.
 
 // cached is what is recorded of the cache: the key and the inputs that it stands
 // for, or why there is none.
-func (p *Preparer) cached(ctx context.Context, launch *spool.Launch, plan *kind.Plan, run, record document.Object) document.Object {
+func (p *Preparer) cached(
+	ctx context.Context, launch *spool.Launch, plan *kind.Plan, run, record document.Object, places map[string][]string, environment env.Environment,
+) document.Object {
 	inputs, sums := document.Object{}, document.Object{}
 	for key, value := range document.Map(run, "spec", "inputs") {
 		url, _ := value.(string)
@@ -170,15 +182,37 @@ func (p *Preparer) cached(ctx context.Context, launch *spool.Launch, plan *kind.
 		if document.String(entry, "digest") == "" && strings.Contains(url, "://") && !strings.HasPrefix(url, "file://") {
 			entry = runner.Remote(ctx, p.stores(launch), url)
 		}
+		if entry["suffix"] == nil {
+			entry["suffix"] = suffix(url)
+		}
+		_, hint, _ := strings.Cut(key, ":")
+		entry["type"] = strings.TrimSpace(hint)
 		inputs[name], sums[name] = entry, provenance.Identity(entry)
 	}
 	cacheable := provenance.Cacheable{
-		Record: record, Run: run, Handler: plan.Handler, Inputs: inputs,
-		Python: plan.Mode != spool.ModeCommand, Variable: plan.Variable,
+		Record: record, Run: run, Handler: plan.Handler, Inputs: inputs, Outside: document.Object{},
+		Python: plan.Mode != spool.ModeCommand, Variable: plan.Variable, System: runtime.GOOS + "/" + runtime.GOARCH,
 	}
-	if !cacheable.Python {
+	for name, folders := range places {
+		read := digest.Code
+		if name == beside {
+			read = digest.Modules
+		}
+		cacheable.Outside[name] = sum(ctx, folders, read)
+	}
+	if cacheable.Python {
+		cacheable.System += " " + environment.Interpreter.ABI
+		if environment.Path == "" {
+			cacheable.Outside["modules without a version"] = digest.Of([]byte(strings.Join(environment.Interpreter.Loose(), "\n")))
+		}
+	} else {
 		cacheable.Program = program(ctx, launch)
 	}
+	environ, secret := depends(launch, plan)
+	if secret != "" {
+		return document.Object{"refused": "the code names the variable " + secret + ", whose value is no part of a key"}
+	}
+	cacheable.Environ = environ
 	key, refused := provenance.Key(cacheable)
 	if key == "" {
 		return document.Object{"refused": refused}
@@ -188,6 +222,199 @@ func (p *Preparer) cached(ctx context.Context, launch *spool.Launch, plan *kind.
 		out["refresh"] = true
 	}
 	return out
+}
+
+// suffix is the ending of a name, by which code decides how to read it.
+func suffix(url string) string {
+	if strings.Contains(url, "://") {
+		url, _, _ = strings.Cut(url, "?")
+	}
+	return filepath.Ext(url)
+}
+
+// elsewhere is where code may come from that the code digest does not cover: what
+// says so → the folders and files.
+func elsewhere(launch *spool.Launch, plan *kind.Plan, environment env.Environment) map[string][]string {
+	out := map[string][]string{}
+	for _, name := range plan.Code.Outside() {
+		switch name {
+		case "spec.workdir":
+			out[name] = []string{plan.Workdir}
+		default:
+			out[name] = plan.Path
+		}
+	}
+	if plan.Mode == spool.ModeCommand {
+		return out
+	}
+	if value := variable(launch, "PYTHONPATH"); value != "" {
+		out["PYTHONPATH"] = strings.Split(value, ":")
+	}
+	if _, embedded := plan.Files[plan.File]; !embedded && plan.Bundle == "" && plan.Folder == "" && filepath.IsAbs(plan.File) {
+		if folder := filepath.Dir(plan.File); accompanied(plan.File) {
+			out[beside] = []string{folder}
+		}
+	}
+	if environment.Path == "" && environment.Interpreter.Executable != "" {
+		for _, folder := range environment.Interpreter.Linked() {
+			out[folder+" (installed as it is there)"] = []string{folder}
+		}
+	}
+	return out
+}
+
+// accompanied reports whether there are modules beside a file that it could import.
+func accompanied(file string) bool {
+	entries, err := os.ReadDir(filepath.Dir(file))
+	if err != nil {
+		return false
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		switch ext := filepath.Ext(name); {
+		case name == filepath.Base(file):
+		case ext == ".py" || ext == ".so" || ext == ".pyc":
+			return true
+		case entry.IsDir() || entry.Type()&os.ModeSymlink != 0:
+			if modules, _ := filepath.Glob(filepath.Join(escape(filepath.Join(filepath.Dir(file), name)), "*.py")); len(modules) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// escape makes a path a pattern of filepath.Match that matches it alone.
+func escape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
+
+// beside names the folder of a file that the function points at.
+const beside = "the folder of spec.command"
+
+// sum is the digest of what is in folders, "" when that is too much to read.
+func sum(ctx context.Context, folders []string, read func(context.Context, string, int64) (string, error)) string {
+	var all []byte
+	for _, folder := range folders {
+		content := "relative" // to where the execution works, which is empty or covered
+		if filepath.IsAbs(folder) {
+			var err error
+			content, err = read(ctx, folder, codeLimit)
+			if errors.Is(err, fs.ErrNotExist) {
+				content, err = "missing", nil
+			}
+			if err != nil {
+				return ""
+			}
+		}
+		all = append(append(all, content...), '\n')
+	}
+	return digest.Of(all)
+}
+
+// variable is the value that an execution has for a variable, "" for none.
+func variable(launch *spool.Launch, name string) string {
+	for _, entry := range slices.Backward(launch.Env) {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return os.Getenv(name)
+}
+
+// depends are the variables of the surroundings on which an execution is known to
+// depend: what Python and the C library read, and those that the code names. Those
+// of the function itself are part of its code digest. secret is the name of one
+// whose value has no place in a key.
+func depends(launch *spool.Launch, plan *kind.Plan) (environ document.Object, secret string) {
+	environ = document.Object{}
+	candidates := map[string]string{}
+	for _, entry := range Environment(os.Environ()) {
+		name, value, _ := strings.Cut(entry, "=")
+		switch {
+		case len(name) < 2 || has(launch.Env, name):
+		case strings.HasPrefix(name, "PYTHON"), strings.HasPrefix(name, "LC_"), name == "TZ", name == "LANG", name == "LANGUAGE":
+			environ[name] = value
+		default:
+			candidates[name] = value
+		}
+	}
+	for _, name := range named(plan, candidates) {
+		if environ[name] = candidates[name]; secretName.MatchString(name) {
+			secret = name
+		}
+	}
+	return environ, secret
+}
+
+var secretName = lazyregexp.New(`(?i)passw|secret|token|credential|api_?key|access_?key|private_?key`)
+
+// named are the candidates whose names occur as words in the code.
+func named(plan *kind.Plan, candidates map[string]string) []string {
+	found := map[string]bool{}
+	look := func(r io.Reader) {
+		words := bufio.NewScanner(io.LimitReader(r, codeLimit))
+		words.Split(word)
+		for words.Scan() {
+			if _, ok := candidates[string(words.Bytes())]; ok {
+				found[words.Text()] = true
+			}
+		}
+	}
+	open := func(path string, unpack bool) {
+		file, err := os.Open(path)
+		if err != nil {
+			return
+		}
+		defer file.Close()
+		if !unpack {
+			look(file)
+		} else if unpacked, err := gzip.NewReader(file); err == nil {
+			look(unpacked) // an archive's other bytes name nothing
+		}
+	}
+	for _, content := range plan.Files {
+		look(bytes.NewReader(content))
+	}
+	switch {
+	case plan.Bundle != "":
+		open(plan.Bundle, true)
+	case plan.Folder != "":
+		_ = filepath.WalkDir(plan.Folder, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				open(path, false)
+			}
+			return nil
+		})
+	case filepath.IsAbs(plan.File):
+		open(plan.File, false)
+	}
+	return slices.Collect(maps.Keys(found))
+}
+
+// maxWord is the longest name of a variable that is looked for.
+const maxWord = 256
+
+// word splits text into names.
+func word(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	begin := bytes.IndexFunc(data, inName)
+	if begin < 0 {
+		return len(data), nil, nil
+	}
+	length := bytes.IndexFunc(data[begin:], func(r rune) bool { return !inName(r) })
+	switch {
+	case length >= 0:
+		return begin + length, data[begin : begin+length], nil
+	case atEOF:
+		return len(data), data[begin:], nil
+	case len(data)-begin > maxWord:
+		return len(data), nil, nil
+	}
+	return begin, nil, nil
+}
+
+func inName(r rune) bool {
+	return r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
 }
 
 // stores are those that an execution without secrets of its own gets to: others have
@@ -269,7 +496,7 @@ func outside(ctx context.Context, plan *kind.Plan) (content string, complete boo
 // surroundings describes the packages that the code can import: those of its own
 // environment, or those that are installed for the plain interpreter.
 func surroundings(environment env.Environment) document.Object {
-	version := environment.Interpreter.Version.String()
+	version := environment.Interpreter.Release()
 	if environment.Interpreter.Executable == "" {
 		return document.Object{}
 	}

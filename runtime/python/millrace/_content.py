@@ -75,12 +75,21 @@ def put(data: bytes, place: Place) -> Written:
     target = place.of(sha1)
     if "://" in target:
         _put_remote(target, data)
-    elif place.target or not os.path.exists(target):
+    elif place.target or not _holds(target, data):
         with beside(target) as temporary:
             with open(temporary, "wb") as file:
                 file.write(data)
             os.replace(temporary, target)
     return meter.written(target)
+
+
+def _holds(path: str, data: bytes) -> bool:
+    """Whether a file has just these bytes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(data) + 1) == data
+    except OSError:
+        return False
 
 
 def put_file(source: str, place: Place) -> Written:
