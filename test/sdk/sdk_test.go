@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,16 @@ import (
 	"github.com/millrace/millrace/test/pyenv"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+// together is how many flows run at once, unless -parallel says. Most of a flow's
+// time is the client waiting between its questions, so they are more than processors.
+const together = "6"
+
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", together); err != nil {
+		panic(err)
+	}
+	harness.Main(m)
+}
 
 // release is a pinned release of the package and the interpreters it installs on.
 type release struct {
@@ -48,27 +58,28 @@ var releases = []release{
 	},
 }
 
-// flows are the modules in flows/. Those with inside execute code that imports
-// mlrun in the server's runs, so the server's default interpreter must have it.
+// flows are the modules in flows/, each in projects of its own, so that those of
+// one server run side by side. Those with inside execute code that imports mlrun in
+// the server's runs, so the server's default interpreter must have it.
 var flows = []struct {
 	module string
 	inside bool
 }{
-	{module: "flow_connect"},
-	{module: "flow_projects"},
-	{module: "flow_functions"},
-	{module: "flow_local_runs"},
-	{module: "flow_remote_jobs"},
-	{module: "flow_lists"},
+	{module: "flow_inside", inside: true},
+	{module: "flow_deploy"},
 	{module: "flow_iterations"},
+	{module: "flow_remote_jobs"},
+	{module: "flow_jobs"},
+	{module: "flow_artifact_kinds", inside: true},
+	{module: "flow_artifacts", inside: true},
 	{module: "flow_artifact_records"},
 	{module: "flow_same_objects"},
+	{module: "flow_local_runs"},
 	{module: "flow_gateways"},
-	{module: "flow_deploy"},
-	{module: "flow_jobs"},
-	{module: "flow_inside", inside: true},
-	{module: "flow_artifacts", inside: true},
-	{module: "flow_artifact_kinds", inside: true},
+	{module: "flow_functions"},
+	{module: "flow_projects"},
+	{module: "flow_lists"},
+	{module: "flow_connect"},
 }
 
 const (
@@ -77,6 +88,7 @@ const (
 )
 
 func TestSDK(t *testing.T) {
+	t.Parallel()
 	for _, release := range releases {
 		t.Run(release.version, func(t *testing.T) {
 			t.Parallel()
@@ -85,6 +97,7 @@ func TestSDK(t *testing.T) {
 			inside := harness.StartServer(t, "--python", python)
 			for _, flow := range flows {
 				t.Run(flow.module, func(t *testing.T) {
+					t.Parallel()
 					server := plain
 					if flow.inside {
 						server = inside
@@ -99,6 +112,7 @@ func TestSDK(t *testing.T) {
 // TestHub runs functions of the public style by a server whose interpreter has
 // the package and by one whose interpreter has not, and compares.
 func TestHub(t *testing.T) {
+	t.Parallel()
 	bare := install(t, release{pythons: []string{"3.11"}, extra: science})
 	facade := harness.StartServer(t, "--python", bare)
 	for _, r := range releases {
