@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/tune"
 )
 
 // Cause is why the outputs of two runs of one function differ.
@@ -216,8 +217,13 @@ func explain(original, repeated document.Object) (Cause, string, []string) {
 			random = append(random, source)
 		}
 	}
-	switch unseedable := slices.ContainsFunc(random, func(s string) bool { return s == "os.urandom" || s == "uuid" }); {
-	case len(random) > 0 && unseedable && seeded:
+	unseedable := func(source string) bool { return source == "os.urandom" || source == "uuid" }
+	switch {
+	case drawn(original) && !seeded:
+		add(CauseRandom, "no seed was recorded and the parameters of the iterations are drawn at random (strategy %s)", strategy(original))
+	case len(random) > 0 && !slices.ContainsFunc(random, func(source string) bool { return !unseedable(source) }):
+		add(CauseRandom, "the code draws randomness that no seed determines (%s)", strings.Join(random, ", "))
+	case len(random) > 0 && seeded:
 		add(CauseRandom, "the code draws randomness that no seed determines (%s)", strings.Join(random, ", "))
 	case len(random) > 0:
 		add(CauseRandom, "no seed was recorded and the code uses randomness (%s)", strings.Join(random, ", "))
@@ -232,9 +238,39 @@ func explain(original, repeated document.Object) (Cause, string, []string) {
 		add(CauseOther, "the code is not deterministic; it starts Python processes of its own, whose chance no seed determines and nobody watched")
 	}
 	if len(found) == 0 {
-		add(CauseOther, "the code is not deterministic, and nothing that was recorded differs")
+		add(CauseOther, "%s", unrecorded(a, b))
 	}
 	return found[0].cause, found[0].text, changes
+}
+
+// unrecorded says what may be the cause when nothing that is recorded is.
+func unrecorded(a, b document.Object) string {
+	var suspects []string
+	for _, record := range []document.Object{a, b} {
+		if outside := document.List(record, "code_outside"); len(outside) > 0 {
+			suspects = append(suspects, fmt.Sprintf("code that comes from %v", outside[0]))
+			break
+		}
+	}
+	if secrets := document.List(a, "secrets"); len(secrets) > 0 {
+		suspects = append(suspects, fmt.Sprintf("the value of the secret %v", secrets[0]))
+	}
+	if len(suspects) == 0 {
+		suspects = []string{"an environment variable, a file that is no input, a service"}
+	}
+	return "nothing that was recorded differs, so the code is not deterministic, or it depends on what is not recorded (" + strings.Join(suspects, ", ") + ")"
+}
+
+func strategy(doc document.Object) string {
+	if name := document.String(doc, "spec", "hyper_param_options", "strategy"); name != "" {
+		return name
+	}
+	return document.String(doc, "spec", "strategy")
+}
+
+// drawn reports whether chance chooses the parameters of a run's iterations.
+func drawn(doc document.Object) bool {
+	return tune.Iterative(doc) && (strategy(doc) == "random" || strategy(doc) == "tpe")
 }
 
 func seen(record document.Object) []string {

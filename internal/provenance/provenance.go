@@ -17,6 +17,7 @@
 //	seed          the seed, or null; seed_from says if it is the run's own or a parameter
 //	unseeded      how a run with a seed started Python processes that it does not reach
 //	hash_seed     what ordered the hashes of strings (PYTHONHASHSEED)
+//	secrets       names of the secrets that it was given
 //	machine       host, os, arch, cpus, gpus
 //	millrace      version of the program
 //	rerun_of      uid of the run that this one repeats

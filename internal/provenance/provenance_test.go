@@ -275,3 +275,30 @@ func TestKeepable(t *testing.T) {
 		}
 	}
 }
+
+// When nothing that is recorded differs, the verdict names what is not recorded.
+func TestCompareUnrecorded(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		path  string
+		value any
+		cause provenance.Cause
+		says  string
+	}{
+		{"metadata.name", "n", provenance.CauseOther, "an environment variable, a file"},
+		{"status.provenance.code_outside", []any{"PYTHONPATH"}, provenance.CauseOther, "code that comes from PYTHONPATH"},
+		{"status.provenance.secrets", []any{"K"}, provenance.CauseOther, "the value of the secret K"},
+		{"status.provenance.nondeterminism", []any{"os.urandom"}, provenance.CauseRandom, "no seed determines (os.urandom)"},
+		{"spec.strategy", "random", provenance.CauseRandom, "strategy random"},
+	} {
+		original := object(t, recorded)
+		document.SetPath(original, "status.provenance.seed_from", nil)
+		document.SetPath(original, "spec.hyperparams", object(t, `{"x":[1,2]}`))
+		document.SetPath(original, c.path, c.value)
+		repeated := document.Clone(original)
+		document.SetPath(repeated, "status.results.r", 2)
+		if v := provenance.Compare(original, repeated); v.Cause != c.cause || !strings.Contains(v.Sentence, c.says) {
+			t.Errorf("%s: %s: %s", c.path, v.Cause, v.Sentence)
+		}
+	}
+}

@@ -103,6 +103,16 @@ def both(context):
     context.log_result("n", 1)
     context.log_artifact("text", body="always", local_path="text.txt")
 def size(data): return len(data.get())
+def variable(): return os.environ.get("PROV_FOO", "")
+def helper():
+    import prov_helper
+    return prov_helper.V
+def secret(context): return context.get_secret("K")
+def named(context, text): context.log_artifact("text", body=text, format="txt")
+def dies(): os._exit(3)
+def fails_at(): raise ValueError(str(time.time()))
+def side(): return open(os.path.expanduser("~/side.txt")).read()
+def own_uid(context): return context.uid
 def installed():
     import prov_probe
     return prov_probe.VALUE
@@ -110,6 +120,9 @@ def version():
     import sys
     return list(sys.version_info[:3])
 `
+
+const notebook = `{"cells": [{"cell_type": "code", "metadata": {}, "source": ["def h(): return 4\n"], "outputs": [], "execution_count": null}],
+"metadata": {}, "nbformat": 4, "nbformat_minor": 5}`
 
 // story is one run, what changes after it, and the verdict on its repetition.
 type story struct {
@@ -205,6 +218,74 @@ var stories = []story{
 		change: func(t *testing.T, m *machine) { m.remove(t, "data/envs") },
 	},
 	{
+		name: "variable of the surroundings", run: handler("variable"), cause: "nondeterministic", says: "an environment variable",
+		before: func(_ *testing.T, m *machine) { m.env = []string{"PROV_FOO=1"} },
+		change: func(_ *testing.T, m *machine) { m.env = nil },
+	},
+	{
+		name: "hash seed of the surroundings", run: handler("ordered"), equal: true,
+		before: func(_ *testing.T, m *machine) { m.env = []string{"PYTHONHASHSEED=1"} },
+		change: func(_ *testing.T, m *machine) { m.env = []string{"PYTHONHASHSEED=2"} },
+	},
+	{
+		name: "module by PYTHONPATH", run: handler("helper"), cause: "nondeterministic", says: "code that comes from PYTHONPATH",
+		before: func(t *testing.T, m *machine) {
+			m.write(t, "lib/prov_helper.py", "V = 1\n")
+			m.env = []string{"PYTHONPATH=" + m.path("lib")}
+		},
+		change: func(t *testing.T, m *machine) { m.write(t, "lib/prov_helper.py", "V = 2\n") },
+	},
+	{
+		name: "editable package", run: handler("helper"), cause: "nondeterministic", says: "installed as it is there",
+		before: func(t *testing.T, m *machine) {
+			m.write(t, "lib/prov_helper.py", "V = 1\n")
+			m.write(t, "home/.local/lib/"+short(t)+"/site-packages/__editable__.prov-1.pth", m.path("lib")+"\n")
+		},
+		change: func(t *testing.T, m *machine) { m.write(t, "lib/prov_helper.py", "V = 2\n") },
+	},
+	{
+		name: "secret changed", run: handler("secret", "--secret", "K"), cause: "nondeterministic", says: "the secret K",
+		before: func(t *testing.T, m *machine) { m.secret(t, "one") },
+		change: func(t *testing.T, m *machine) { m.secret(t, "two") },
+	},
+	{
+		name: "iterations drawn", run: handler("square", "-x", "x=1..1000", "--strategy", "random", "--max-iterations", "4"), cause: "random", says: "drawn at random",
+	},
+	{
+		name: "iterations drawn with a seed", run: handler("square", "-x", "x=1..1000", "--strategy", "random", "--max-iterations", "4", "--seed", "3"), equal: true,
+	},
+	{name: "iterations of a grid", run: handler("square", "-x", "x=1,2,3", "--selector", "max.return"), equal: true},
+	{
+		name: "artifact whose tag moved", run: handler("size", "--input", "data=store://artifacts/default/tagged_text"), cause: "input", says: "store://artifacts/default/tagged_text",
+		before: func(t *testing.T, m *machine) {
+			m.millrace(t, "run", "code.py", "--handler", "named", "--name", "tagged", "-p", "text=one")
+		},
+		change: func(t *testing.T, m *machine) {
+			m.millrace(t, "run", "code.py", "--handler", "named", "--name", "tagged", "-p", "text=other")
+		},
+	},
+	{name: "notebook", file: "code.ipynb", run: handler("h"), equal: true, says: "1 result"},
+	{
+		name: "folder, edited since", file: "folder", run: handler("main.h"), equal: true, says: "1 result",
+		change: func(t *testing.T, m *machine) { m.write(t, "folder/main.py", "def h(): return 2\n") },
+	},
+	{name: "script that fails", file: "fails.sh", equal: true, says: "both failed"},
+	{name: "process that ends", run: handler("dies"), equal: true, says: "both failed"},
+	{name: "error with the time", run: handler("fails_at"), cause: "time", says: "error"},
+	{
+		name: "outputs deleted", run: handler("both"), equal: true,
+		change: func(t *testing.T, m *machine) { m.remove(t, "data/artifacts") },
+	},
+	{
+		name: "result of the cache", run: handler("draw", "--cache"), cause: "random", says: "(random)",
+		before: func(t *testing.T, m *machine) { m.millrace(t, "run", "code.py", "--handler", "draw", "--cache") },
+	},
+	{name: "file that is no input", run: handler("side"), cause: "nondeterministic", says: "a file that is no input",
+		before: func(t *testing.T, m *machine) { m.write(t, "home/side.txt", "1") },
+		change: func(t *testing.T, m *machine) { m.write(t, "home/side.txt", "2") },
+	},
+	{name: "uid of the run", run: handler("own_uid"), cause: "nondeterministic"},
+	{
 		name: "interpreter gone", run: handler("version"), cause: "interpreter", says: "was 3.12",
 		before: func(t *testing.T, m *machine) { m.interpreter(t, "3.12") },
 		change: func(t *testing.T, m *machine) { m.env = nil },
@@ -220,6 +301,9 @@ func TestVerdicts(t *testing.T) {
 			m := &machine{binary: binary, dir: t.TempDir()}
 			m.write(t, "code.py", code)
 			m.write(t, "in.csv", "a,b\n1,2\n")
+			m.write(t, "fails.sh", "exit 3\n")
+			m.write(t, "folder/main.py", "def h(): return 1\n")
+			m.write(t, "code.ipynb", notebook)
 			m.write(t, "beside.py", "def answer(): return 1\n")
 			m.write(t, "function.yaml", "kind: job\nmetadata: {name: beside}\nspec: {command: "+m.path("beside.py")+"}\n")
 			if s.before != nil {
@@ -336,6 +420,15 @@ func (m *machine) install(t *testing.T, version string) {
 	m.remove(t, folder)
 	m.write(t, folder+"prov_probe.py", "VALUE = '"+version+"'\n")
 	m.write(t, folder+"prov_probe-"+version+".dist-info/METADATA", "Metadata-Version: 2.1\nName: prov_probe\nVersion: "+version+"\n")
+}
+
+// secret stores the secret K.
+func (m *machine) secret(t *testing.T, value string) {
+	t.Helper()
+	m.write(t, "value", value)
+	if _, log, status := m.millrace(t, "secret", "set", "K", "--from-file", "value"); status != 0 {
+		t.Fatal(log)
+	}
 }
 
 // short is how folders are named after the default interpreter: "python3.11".

@@ -65,11 +65,11 @@ func seed(launch *spool.Launch, plan *kind.Plan, run document.Object, usual uint
 	if err != nil {
 		return err
 	}
-	hash := usual
+	hash, exact := usual, given
 	if repeated := document.Map(run, "spec", "rerun"); repeated != nil {
 		launch.Env = append(slices.Clip(launch.Env), watchVariable+"=1")
 		if recorded, ok := document.Int(repeated, "hash_seed"); ok {
-			hash = uint32(recorded)
+			hash, exact = uint32(recorded), true
 		}
 	}
 	if given {
@@ -77,7 +77,7 @@ func seed(launch *spool.Launch, plan *kind.Plan, run document.Object, usual uint
 		hash = uint32(n)
 	}
 	_, inherited := os.LookupEnv(hashVariable)
-	if !has(plan.Env, hashVariable) && (given || !inherited) {
+	if !has(plan.Env, hashVariable) && (exact || !inherited) {
 		launch.Env = append(slices.Clip(launch.Env), hashVariable+"="+strconv.FormatUint(uint64(hash), 10))
 	}
 	return nil
@@ -152,13 +152,15 @@ func (p *Preparer) record(ctx context.Context, launch *spool.Launch, plan *kind.
 	if given {
 		record["seed"], record["seed_from"] = n, source
 	}
-	for _, entry := range slices.Backward(launch.Env) {
-		if value, ok := strings.CutPrefix(entry, hashVariable+"="); ok {
-			if hash, err := strconv.ParseUint(value, 10, 32); err == nil {
-				record["hash_seed"] = int64(hash)
-			}
-			break
+	if hash, err := strconv.ParseUint(variable(launch, hashVariable), 10, 32); err == nil {
+		record["hash_seed"] = int64(hash)
+	}
+	if len(plan.Secrets) > 0 {
+		names := make([]any, len(plan.Secrets))
+		for i, one := range plan.Secrets {
+			names[i] = one.Name
 		}
+		record["secrets"] = names
 	}
 	if of := document.String(run, "spec", "rerun", "of"); of != "" {
 		record["rerun_of"] = of

@@ -65,7 +65,7 @@ func TestPairs(t *testing.T) {
 			}
 		}
 	}
-	if count["cosmetic"] < 30 || count["behavioural"] < 30 {
+	if count["cosmetic"] < 40 || count["behavioural"] < 90 {
 		t.Errorf("there are only %v pairs", count)
 	}
 }
