@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -171,7 +172,11 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "MILLRACE_DATA_DIR="+ts.Getenv("MILLRACE_DATA_DIR"), "MILLRACE_TOKEN="+ts.Getenv("MILLRACE_TOKEN"))
+	// As in the story's own commands, nothing that programs read at their start is set.
+	surroundings := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return strings.HasPrefix(entry, "LANG") || strings.HasPrefix(entry, "LC_") || strings.HasPrefix(entry, "TZ=") || strings.HasPrefix(entry, "PYTHON")
+	})
+	cmd.Env = append(surroundings, "HOME="+ts.Getenv("HOME"), "MILLRACE_DATA_DIR="+ts.Getenv("MILLRACE_DATA_DIR"), "MILLRACE_TOKEN="+ts.Getenv("MILLRACE_TOKEN"))
 	log, err := os.Create(ts.MkAbs("server.log"))
 	ts.Check(err)
 	defer log.Close()

@@ -335,6 +335,8 @@ func depends(launch *spool.Launch, plan *kind.Plan) (environ document.Object, se
 		name, value, _ := strings.Cut(entry, "=")
 		switch {
 		case len(name) < 2 || has(launch.Env, name):
+		case name == "PYTHONUNBUFFERED", name == "PYTHONDONTWRITEBYTECODE", name == "PYTHONFAULTHANDLER":
+			candidates[name] = value // they change no result of code that does not ask for them
 		case strings.HasPrefix(name, "PYTHON"), strings.HasPrefix(name, "LC_"), name == "TZ", name == "LANG", name == "LANGUAGE":
 			environ[name] = value
 		default:
