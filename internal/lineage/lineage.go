@@ -68,8 +68,13 @@ func ArtifactID(project, key, uid string) string {
 	return string(Artifact) + ":" + project + "/" + key + "@" + uid
 }
 
-// DataID is the id of what is at a URL.
-func DataID(url string) string { return string(Data) + ":" + url }
+// DataID is the id of what is at a URL. A path and its file:// URL are one node.
+func DataID(url string) string {
+	if path, ok := strings.CutPrefix(url, "file://"); ok && strings.HasPrefix(path, "/") {
+		url = path
+	}
+	return string(Data) + ":" + url
+}
 
 // ContentID is the id of bytes with that digest.
 func ContentID(digest string) string { return string(Content) + ":" + digest }

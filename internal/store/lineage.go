@@ -14,6 +14,7 @@ import (
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
 	"github.com/millrace/millrace/internal/lineage"
+	"github.com/millrace/millrace/internal/run"
 )
 
 // LineageWalk answers a question about lineage from one state of the store.
@@ -35,7 +36,6 @@ type graph struct {
 	// What was read already, by the ids of nodes.
 	runs      map[string]runFacts
 	artifacts map[string]artifactFacts
-	made      map[string]string // content: digest to artifact, or to ""
 }
 
 // runFacts is what the edges of a run depend on; the zero value means that it is not stored.
@@ -47,13 +47,13 @@ type runFacts struct {
 
 // artifactFacts is what the edges of an artifact depend on.
 type artifactFacts struct {
-	there                  bool
-	tree, producer, target string
-	iter                   int
+	there          bool
+	tree, producer string
+	iter           int
 }
 
 func newGraph(v view) graph {
-	return graph{view: v, runs: map[string]runFacts{}, artifacts: map[string]artifactFacts{}, made: map[string]string{}}
+	return graph{view: v, runs: map[string]runFacts{}, artifacts: map[string]artifactFacts{}}
 }
 
 // short is how much of a hash or uid is shown.
@@ -149,21 +149,21 @@ func (g graph) Nodes(ctx context.Context, ids []string) ([]lineage.Node, error) 
 		n.Gone, n.Time, n.Title, n.State = false, moment(at), name, state
 		g.runs[n.ID] = row
 		return nil
-	}, `SELECT k.n, r.start_time, r.name, r.state, CASE WHEN r.iter = 0 AND r.labels LIKE '%"workflow"%' THEN r.labels ELSE '' END, r.iter = 0 AND EXISTS (SELECT 1 FROM runs c WHERE c.project = r.project AND c.uid = r.uid AND c.iter > 0) FROM {keys} CROSS JOIN runs r WHERE r.project = k.a AND r.uid = k.b AND r.iter = CAST(k.c AS INTEGER)`)
+	}, `SELECT k.n, r.start_time, r.name, r.state, `+workflowLabels+`, r.iter = 0 AND EXISTS (SELECT 1 FROM runs c WHERE c.project = r.project AND c.uid = r.uid AND c.iter > 0) FROM {keys} CROSS JOIN runs r WHERE r.project = k.a AND r.uid = k.b AND r.iter = CAST(k.c AS INTEGER)`)
 	if err == nil {
 		err = g.lookup(ctx, artifacts, func(rows *sql.Rows) error {
 			var i int
 			var at sql.NullInt64
 			var kind string
 			row := artifactFacts{there: true}
-			if err := rows.Scan(&i, &at, &kind, &row.tree, &row.iter, &row.producer, &row.target); err != nil {
+			if err := rows.Scan(&i, &at, &kind, &row.tree, &row.iter, &row.producer); err != nil {
 				return err
 			}
 			n := &nodes[i]
 			n.Gone, n.Time, n.Type = false, moment(at), kind
 			g.artifacts[n.ID] = row
 			return nil
-		}, `SELECT k.n, a.created, a.kind, a.tree, a.iter, a.producer_uri, a.target FROM {keys} CROSS JOIN artifacts a WHERE a.project = k.a AND a.key = k.b AND a.uid = k.c`)
+		}, `SELECT k.n, a.created, a.kind, a.tree, a.iter, a.producer_uri FROM {keys} CROSS JOIN artifacts a WHERE a.project = k.a AND a.key = k.b AND a.uid = k.c`)
 	}
 	for _, key := range artifacts {
 		n := &nodes[key[0].(int)]
@@ -232,7 +232,7 @@ func (g graph) Neighbours(ctx context.Context, ids []string, to lineage.Directio
 		for _, i := range append(contents, others...) {
 			used.add(i, ids[i])
 		}
-		err = errors.Join(err, q.users(ctx, used))
+		err = errors.Join(err, q.users(ctx, byID, used))
 	}
 	if err != nil {
 		return nil, wrap(err, "read what is around nodes of a lineage")
@@ -278,8 +278,9 @@ type question struct {
 func (q *question) sourcesOfRuns(ctx context.Context, runs []int) error {
 	type source struct {
 		of               int
+		run              int64
 		role, name, used string
-		maker            string // of an input: the newest artifact at its place
+		made             string // of an input: the artifact that was at its place
 	}
 	var keys keySet
 	for _, i := range runs {
@@ -293,94 +294,223 @@ func (q *question) sourcesOfRuns(ctx context.Context, runs []int) error {
 	contents := map[[2]string]string{} // by run and input
 	err := q.lookup(ctx, keys, func(rows *sql.Rows) error {
 		var s source
-		var project, key, uid sql.NullString
-		if err := rows.Scan(&s.of, &s.role, &s.name, &s.used, &project, &key, &uid); err != nil {
+		if err := rows.Scan(&s.of, &s.run, &s.role, &s.name, &s.used, &s.made); err != nil {
 			return err
 		}
 		if s.role == lineage.RoleContent {
 			contents[[2]string{q.ids[s.of], s.name}] = s.used
 		}
-		if uid.Valid {
-			s.maker = lineage.ArtifactID(project.String, key.String, uid.String)
-		}
 		sources = append(sources, s)
 		return nil
-	}, `SELECT k.n, u.role, u.name, u.used, a.project, a.key, a.uid FROM {keys} CROSS JOIN runs r CROSS JOIN run_uses u LEFT JOIN artifacts a ON a.id = CASE WHEN u.role = 'input' AND u.used LIKE 'data:%' THEN `+q.newestAt("substr(u.used, 6)")+` END WHERE r.project = k.a AND r.uid = k.b AND r.iter = 0 AND u.run_id = r.id AND u.role <> 'output' ORDER BY k.n, u.role, u.name`)
+	}, `SELECT k.n, u.run_id, u.role, u.name, u.used, u.artifact FROM {keys} CROSS JOIN runs r CROSS JOIN run_uses u WHERE r.project = k.a AND r.uid = k.b AND r.iter = 0 AND u.run_id = r.id AND u.role <> 'output' ORDER BY k.n, u.role, u.name`)
 	if err != nil {
 		return err
 	}
 	known := map[[2]string]bool{} // inputs that have an address
-	for _, s := range sources {
-		if s.role == lineage.RoleContent {
+	var unplaced keySet           // inputs that no artifact is known for by their address
+	for i, s := range sources {
+		if s.role != lineage.RoleInput {
 			continue
 		}
-		if s.role == lineage.RoleInput {
-			at := [2]string{q.ids[s.of], s.name}
-			if s.maker != "" {
-				s.used = s.maker
-			} else if digest := contents[at]; digest != "" && !strings.HasPrefix(s.used, "artifact:") {
-				made, err := q.makerOf(ctx, digest)
-				if err != nil {
-					return err
-				}
-				if made != "" {
-					s.used, s.role = made, lineage.RoleContent
-				}
-			}
-			known[at] = true
+		at := [2]string{q.ids[s.of], s.name}
+		known[at] = true
+		if digest := contents[at]; s.made == "" && digest != "" && !strings.HasPrefix(s.used, "artifact:") {
+			unplaced.add(i, digest, strconv.FormatInt(s.run, 10))
+		}
+	}
+	equal, err := q.makersOf(ctx, unplaced)
+	if err != nil {
+		return err
+	}
+	for i, s := range sources {
+		switch {
+		case s.role == lineage.RoleContent && known[[2]string{q.ids[s.of], s.name}]:
+			continue
+		case s.made != "":
+			s.used = s.made
+		case equal[i] != "":
+			s.used, s.role = equal[i], lineage.RoleContent
 		}
 		q.lists[s.of].add(lineage.Edge{From: s.used, To: q.ids[s.of], Role: s.role, Name: s.name})
-	}
-	for _, s := range sources {
-		if s.role == lineage.RoleContent && !known[[2]string{q.ids[s.of], s.name}] {
-			q.lists[s.of].add(lineage.Edge{From: s.used, To: q.ids[s.of], Role: lineage.RoleContent, Name: s.name})
-		}
 	}
 	return nil
 }
 
-// newestAt is an expression: the id of the newest artifact at a place.
-func (g graph) newestAt(place string) string {
-	at := `x.target = ` + place
-	if g.dialect.postgres {
-		at = `md5(x.target) = md5(` + place + `) AND ` + at
+// makersOf finds, of contents and the runs that read them (keys n, content, id of the
+// run), an artifact with these bytes that is older than the run: of the newest run before
+// it that made them. What read them first, or copied them, has not made them.
+func (g graph) makersOf(ctx context.Context, keys keySet) (map[int]string, error) {
+	type output struct{ project, uid, name string }
+	outputs := map[int]output{}
+	var made keySet
+	err := g.lookup(ctx, keys, func(rows *sql.Rows) error {
+		var n int
+		var o output
+		var labels string
+		if err := rows.Scan(&n, &o.name, &o.project, &o.uid, &labels); err != nil {
+			return err
+		}
+		trees, err := treesOf(o.uid, labels)
+		outputs[n] = o
+		for _, tree := range trees {
+			made.add(n, o.project, tree, o.project+"/"+o.uid)
+		}
+		return err
+	}, `SELECT k.n, u.name, r.project, r.uid, `+workflowLabels+` FROM {keys} CROSS JOIN run_uses u CROSS JOIN runs r WHERE u.used = k.a AND u.role = 'output' AND u.run_id = (SELECT MAX(x.run_id) FROM run_uses x WHERE x.used = k.a AND x.role = 'output' AND x.run_id < CAST(k.b AS BIGINT)) AND r.id = u.run_id`)
+	found := map[int]string{}
+	if err == nil {
+		err = g.lookup(ctx, made, func(rows *sql.Rows) error {
+			var n int
+			var key, uid string
+			err := rows.Scan(&n, &key, &uid)
+			if slices.Contains(outputNames(key), outputs[n].name) {
+				found[n] = lineage.ArtifactID(outputs[n].project, key, uid)
+			}
+			return err
+		}, `SELECT k.n, a.key, a.uid FROM {keys} CROSS JOIN artifacts a WHERE a.project = k.a AND a.tree = k.b AND a.iter = 0 AND (a.tree = substr(k.c, length(k.a) + 2) OR a.producer_uri = k.c) ORDER BY a.id`)
 	}
-	return `(SELECT x.id FROM artifacts x WHERE ` + at + ` AND x.target <> '' ORDER BY x.id DESC LIMIT 1)`
+	return found, err
+}
+
+// workflowLabels is an expression: the labels of run r, "" when none of them is about a
+// workflow.
+const workflowLabels = `CASE WHEN r.iter = 0 AND r.labels LIKE '%"workflow"%' THEN r.labels ELSE '' END`
+
+// treesOf are the trees of what a run makes: its uid, and of a run of a workflow the workflow's.
+func treesOf(uid, labels string) ([]string, error) {
+	if labels == "" {
+		return []string{uid}, nil
+	}
+	all, err := decode([]byte(labels))
+	if workflow := document.String(all, "workflow"); workflow != "" {
+		return []string{uid, workflow}, err
+	}
+	return []string{uid}, err
+}
+
+// outputNames are the names of outputs that an artifact with that key can be: a key may
+// be the name of the output after that of the run.
+func outputNames(key string) []string {
+	var names []string
+	for ok := true; ok; _, key, ok = strings.Cut(key, "_") {
+		names = append(names, key)
+	}
+	return names
+}
+
+// placed is an artifact with what tells its content.
+type placed struct {
+	id      string
+	created int64
+	project string
+	maker   string // uid of the run that made it
+	name    string
+	iter    int
+}
+
+// artifactsAt lists the artifacts whose content is at a path or URL, the newest first.
+func (v view) artifactsAt(ctx context.Context, url string, limit int) ([]placed, error) {
+	if url == "" || strings.HasPrefix(url, "store://") {
+		return nil, nil
+	}
+	var parts []string
+	var args []any
+	for _, place := range places(url) {
+		parts = append(parts, `SELECT * FROM (SELECT id, project, key, uid, tree, iter, producer_uri, created FROM artifacts WHERE `+v.dialect.target()+` ORDER BY id DESC LIMIT ?) p`)
+		args = append(args, place, place, limit)
+	}
+	var found []placed
+	err := v.each(ctx, func(rows *sql.Rows) error {
+		var id int64
+		var p placed
+		var uid, tree, producer string
+		err := rows.Scan(&id, &p.project, &p.name, &uid, &tree, &p.iter, &producer, &p.created)
+		p.id = lineage.ArtifactID(p.project, p.name, uid)
+		_, p.maker = maker(p.project, tree, producer, p.iter)
+		found = append(found, p)
+		return err
+	}, strings.Join(parts, " UNION ALL ")+` ORDER BY id DESC`, args...)
+	return found[:min(limit, len(found))], wrap(err, "look up the artifacts at %s", clip(url))
+}
+
+// places are the ways in which an artifact's target may name a path or URL.
+func places(url string) []string {
+	url = strings.TrimPrefix(url, "file://")
+	ways := []string{url}
+	if bare := strings.TrimSuffix(url, "/"); bare != url && bare != "" {
+		ways = append(ways, bare)
+	} else {
+		ways = append(ways, url+"/") // a folder
+	}
+	if strings.HasPrefix(url, "/") {
+		ways = append(ways, "file://"+ways[0], "file://"+ways[1])
+	}
+	return ways
+}
+
+// artifactRead returns the artifact that a run read at a path or URL: of those there with
+// the digest of what it read the newest, and when none is known to have it the newest
+// there, unless that is known to be other bytes. "" for none. Only artifacts made
+// by others until a time count.
+func (v view) artifactRead(ctx context.Context, key run.Key, url, digest string, until int64) (string, error) {
+	found, err := v.artifactsAt(ctx, url, maxVersions)
+	found = slices.DeleteFunc(found, func(p placed) bool {
+		return p.created > until || p.project == key.Project && p.maker == key.UID
+	})
+	if err != nil || len(found) == 0 {
+		return "", err
+	}
+	if digest == "" {
+		return found[0].id, nil
+	}
+	var outputs keySet
+	for i, p := range found {
+		if p.iter == 0 {
+			for _, name := range outputNames(p.name) {
+				outputs.add(i, p.project, p.maker, name)
+			}
+		}
+	}
+	digests := map[int]string{}
+	err = newGraph(v).contentsOf(ctx, outputs, func(i int, _ int64, content string) { digests[i] = content })
+	if err != nil {
+		return "", err
+	}
+	for i, p := range found {
+		if digests[i] == lineage.ContentID(digest) {
+			return p.id, nil
+		}
+	}
+	if digests[0] != "" {
+		return "", nil
+	}
+	return found[0].id, nil
+}
+
+// maxVersions bounds how many artifacts that were at one place are looked through.
+const maxVersions = 100
+
+// contentsOf looks up the contents of outputs (keys n, project, uid of the run, name),
+// with the id of the run.
+func (g graph) contentsOf(ctx context.Context, outputs keySet, found func(n int, run int64, content string)) error {
+	return g.lookup(ctx, outputs, func(rows *sql.Rows) error {
+		var n int
+		var run int64
+		var content string
+		err := rows.Scan(&n, &run, &content)
+		found(n, run, content)
+		return err
+	}, `SELECT k.n, u.run_id, u.used FROM {keys} CROSS JOIN runs r CROSS JOIN run_uses u WHERE r.project = k.a AND r.uid = k.b AND r.iter = 0 AND u.run_id = r.id AND u.role = 'output' AND u.name = k.c`)
 }
 
 // artifactAt returns the newest artifact whose file the data node is, "" for none.
 func (g graph) artifactAt(ctx context.Context, id string) (string, error) {
-	url, ok := strings.CutPrefix(id, "data:")
-	if !ok || strings.HasPrefix(url, "store://") {
-		return "", nil
-	}
-	var place keySet
-	place.add(0, url)
-	made := ""
-	err := g.lookup(ctx, place, func(rows *sql.Rows) error {
-		var project, key, uid string
-		err := rows.Scan(&project, &key, &uid)
-		made = lineage.ArtifactID(project, key, uid)
-		return err
-	}, `SELECT a.project, a.key, a.uid FROM {keys} CROSS JOIN artifacts a WHERE a.id = `+g.newestAt("k.a"))
-	return made, err
-}
-
-// makerOf returns the newest artifact with that content, "" for none.
-func (g graph) makerOf(ctx context.Context, digest string) (string, error) {
-	if made, ok := g.made[digest]; ok {
-		return made, nil
-	}
-	found := &edgeList{limit: 1}
-	if err := g.madeContent(ctx, digest, digest, found); err != nil {
+	url, _ := strings.CutPrefix(id, "data:")
+	found, err := g.artifactsAt(ctx, url, 1)
+	if err != nil || len(found) == 0 {
 		return "", err
 	}
-	made := ""
-	if len(found.edges) > 0 {
-		made = found.edges[0].From
-	}
-	g.made[digest] = made
-	return made, nil
+	return found[0].id, nil
 }
 
 // madeByRuns are the artifacts of runs, their iterations, and what repeats them.
@@ -420,7 +550,7 @@ func (q *question) madeByRuns(ctx context.Context, runs []int) error {
 			return err
 		}
 	}
-	if err := q.users(ctx, used); err != nil {
+	if err := q.users(ctx, byID, used); err != nil {
 		return err
 	}
 	for _, i := range runs {
@@ -441,12 +571,25 @@ func (q *question) madeByRuns(ctx context.Context, runs []int) error {
 	return nil
 }
 
-// users are the runs that used what has the ids used, the newest first.
-func (q *question) users(ctx context.Context, used keySet) error {
+// The ways in which runs used something.
+const (
+	byID      = "used"     // or by content
+	fromPlace = "artifact" // they read the artifact where it was
+)
+
+// users are the runs that used what has the ids used (keys n, id, and if need be the id
+// of a run that is older than they are), the newest first.
+func (q *question) users(ctx context.Context, way string, used keySet) error {
 	type user struct {
 		of                       int
 		id                       int64
 		role, name, project, uid string
+	}
+	those := func(row string) string {
+		if way == fromPlace {
+			return row + `.artifact = k.a AND ` + row + `.artifact <> ''`
+		}
+		return row + `.used = k.a AND ` + row + `.role <> 'output'`
 	}
 	var users []user
 	err := q.lookup(ctx, used, func(rows *sql.Rows) error {
@@ -454,7 +597,7 @@ func (q *question) users(ctx context.Context, used keySet) error {
 		err := rows.Scan(&u.of, &u.id, &u.role, &u.name, &u.project, &u.uid)
 		users = append(users, u)
 		return err
-	}, `SELECT k.n, u.run_id, u.role, u.name, r.project, r.uid FROM {keys} CROSS JOIN run_uses u CROSS JOIN runs r WHERE u.used = k.a AND u.role <> 'output' AND r.id = u.run_id AND u.run_id >= COALESCE((SELECT DISTINCT x.run_id FROM run_uses x WHERE x.used = k.a AND x.role <> 'output' ORDER BY x.run_id DESC LIMIT 1 OFFSET CAST(? AS INTEGER)), 0)`, q.limit-1)
+	}, `SELECT k.n, u.run_id, u.role, u.name, r.project, r.uid FROM {keys} CROSS JOIN run_uses u CROSS JOIN runs r WHERE `+those("u")+` AND u.run_id > COALESCE(CAST(k.b AS BIGINT), 0) AND r.id = u.run_id AND u.run_id >= COALESCE((SELECT DISTINCT x.run_id FROM run_uses x WHERE `+those("x")+` ORDER BY x.run_id DESC LIMIT 1 OFFSET CAST(? AS INTEGER)), 0)`, q.limit-1)
 	slices.SortStableFunc(users, func(a, b user) int {
 		return cmp.Or(cmp.Compare(b.id, a.id), strings.Compare(a.role, b.role), strings.Compare(a.name, b.name))
 	})
@@ -472,84 +615,81 @@ func (q *question) producers(artifacts []int) {
 		if !row.there {
 			continue
 		}
-		project, uid, ok := strings.Cut(row.producer, "/")
-		if !ok {
-			project, uid = ref.Project, row.producer
-		}
-		if row.iter > 0 {
-			uid = strings.TrimSuffix(uid, "-"+strconv.Itoa(row.iter))
-		}
-		if uid == "" {
-			uid = row.tree
-		}
+		project, uid := maker(ref.Project, row.tree, row.producer, row.iter)
 		if uid != "" {
 			q.lists[i].add(lineage.Edge{From: lineage.RunID(project, uid, row.iter), To: q.ids[i], Role: lineage.RoleOutput, Name: ref.Name})
 		}
 	}
 }
 
-// usersOfArtifacts are the runs that used artifacts: by name, by place, or bytes that
-// are the same.
+// maker names the run that made an artifact.
+func maker(project, tree, producer string, iter int) (ofProject, uid string) {
+	ofProject, uid, ok := strings.Cut(producer, "/")
+	if !ok {
+		ofProject, uid = project, producer
+	}
+	if iter > 0 {
+		uid = strings.TrimSuffix(uid, "-"+strconv.Itoa(iter))
+	}
+	if uid == "" {
+		uid = tree
+	}
+	return ofProject, uid
+}
+
+// usersOfArtifacts are the runs that used artifacts: by name, at their place, or bytes
+// that are the same.
 func (q *question) usersOfArtifacts(ctx context.Context, artifacts []int) error {
 	var used, outputs, contents keySet
 	for _, i := range artifacts {
-		row := q.artifacts[q.ids[i]]
-		if used.add(i, q.ids[i]); row.target != "" {
-			used.add(i, lineage.DataID(row.target))
-		}
-		if row.iter > 0 || row.tree == "" {
+		used.add(i, q.ids[i])
+		ref, row := q.refs[i], q.artifacts[q.ids[i]]
+		project, uid := maker(ref.Project, row.tree, row.producer, row.iter)
+		if row.iter > 0 || uid == "" {
 			continue
 		}
-		// A key may be an output's name after the name of the run.
-		for name, ok := q.refs[i].Name, true; ok; _, name, ok = strings.Cut(name, "_") {
-			outputs.add(i, q.refs[i].Project, row.tree, name)
+		for _, name := range outputNames(ref.Name) {
+			outputs.add(i, project, uid, name)
 		}
 	}
-	if err := q.users(ctx, used); err != nil {
+	if err := errors.Join(q.users(ctx, byID, used), q.users(ctx, fromPlace, used)); err != nil {
 		return err
 	}
-	err := q.lookup(ctx, outputs, func(rows *sql.Rows) error {
-		var i int
-		var digest string
-		err := rows.Scan(&i, &digest)
-		contents.add(i, digest)
-		return err
-	}, `SELECT k.n, u.used FROM {keys} CROSS JOIN runs r CROSS JOIN run_uses u WHERE r.project = k.a AND r.uid = k.b AND r.iter = 0 AND u.run_id = r.id AND u.role = 'output' AND u.name = k.c`)
+	err := q.contentsOf(ctx, outputs, func(i int, run int64, content string) {
+		contents.add(i, content, strconv.FormatInt(run, 10))
+	})
 	if err != nil {
 		return err
 	}
-	return q.users(ctx, contents)
+	return q.users(ctx, byID, contents)
 }
 
 // madeContent are the artifacts with a digest, the newest first.
 func (g graph) madeContent(ctx context.Context, digest, as string, b *edgeList) error {
-	type output struct{ project, uid, name string }
+	type output struct{ project, uid, name, labels string }
 	var outputs []output
 	err := g.each(ctx, func(rows *sql.Rows) error {
 		var o output
-		err := rows.Scan(&o.name, &o.project, &o.uid)
+		err := rows.Scan(&o.name, &o.project, &o.uid, &o.labels)
 		outputs = append(outputs, o)
 		return err
-	}, `SELECT u.name, r.project, r.uid FROM run_uses u JOIN runs r ON r.id = u.run_id WHERE u.used = ? AND u.role = 'output' ORDER BY u.run_id DESC LIMIT ?`, digest, b.room())
+	}, `SELECT u.name, r.project, r.uid, `+workflowLabels+` FROM run_uses u JOIN runs r ON r.id = u.run_id WHERE u.used = ? AND u.role = 'output' ORDER BY u.run_id DESC LIMIT ?`, digest, b.room())
 	if err != nil {
 		return err
 	}
 	for _, o := range outputs {
-		err := g.each(ctx, func(rows *sql.Rows) error {
+		trees, err := treesOf(o.uid, o.labels)
+		if err != nil {
+			return err
+		}
+		err = g.each(ctx, func(rows *sql.Rows) error {
 			var key, uid string
-			var text []byte
-			if err := rows.Scan(&key, &uid, &text); err != nil {
-				return err
-			}
-			doc, err := decode(text)
-			if err != nil {
-				return err
-			}
-			if key == o.name || artifact.Key(doc) == o.name {
+			err := rows.Scan(&key, &uid)
+			if slices.Contains(outputNames(key), o.name) {
 				b.add(lineage.Edge{From: lineage.ArtifactID(o.project, key, uid), To: as, Role: lineage.RoleContent, Name: o.name})
 			}
-			return nil
-		}, `SELECT key, uid, doc FROM artifacts WHERE project = ? AND tree = ? AND iter = 0 ORDER BY id LIMIT ?`, o.project, o.uid, maxOutputs)
+			return err
+		}, `SELECT key, uid FROM artifacts WHERE project = ? AND tree IN (?, ?) AND iter = 0 AND (tree = ? OR producer_uri = ?) ORDER BY id LIMIT ?`, o.project, trees[0], trees[len(trees)-1], o.uid, o.project+"/"+o.uid, maxOutputs)
 		if err != nil {
 			return err
 		}
@@ -566,6 +706,9 @@ const maxOutputs = 500
 func (s *Store) LineageFind(ctx context.Context, project, name string) (string, error) {
 	g := newGraph(s.read)
 	if ref, err := lineage.ParseID(name); err == nil {
+		if ref.Kind == lineage.Data {
+			name = lineage.DataID(ref.Name)
+		}
 		return g.existing(ctx, name, ref)
 	}
 	if strings.HasPrefix(name, "store://") {

@@ -68,7 +68,7 @@ func (m migration) record(ctx context.Context, q querier, d *dialect, now time.T
 			return err
 		}
 	}
-	if m.version == 3 {
+	if m.version == 11 {
 		if err := fillUses(ctx, q, d); err != nil {
 			return err
 		}

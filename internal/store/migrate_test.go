@@ -34,6 +34,13 @@ func undo(database string) []string {
 		`DELETE FROM schema_versions WHERE version > 2`)
 }
 
+// unread takes the schema back to that of version 10, which did not note what was read at
+// a path.
+var unread = []string{
+	`DROP INDEX run_uses_artifact`, `ALTER TABLE run_uses DROP COLUMN artifact`, `DELETE FROM schema_versions WHERE version > 10`,
+	`UPDATE run_uses SET used = 'data:file://' || substr(used, 6) WHERE used LIKE 'data:/%'`,
+}
+
 // derived are the tables, and columns of tables, that migrations fill from others.
 func derived(database string) []string {
 	names := `run_latest`
@@ -87,19 +94,21 @@ func migrated(t *testing.T, driver, source string, options store.Options) {
 		}
 		want = append(want, rows)
 	}
-	for _, statement := range undo(database) {
-		if _, err := db.ExecContext(t.Context(), statement); err != nil {
-			t.Fatalf("%s: %v", statement, err)
+	for _, old := range [][]string{unread, undo(database)} {
+		for _, statement := range old {
+			if _, err := db.ExecContext(t.Context(), statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
 		}
-	}
-	within(t, options, func(s *store.Store) {
-		if _, err := s.RunGet(t.Context(), run.Key{Project: "default", UID: "u3"}); err != nil {
-			t.Error(err)
-		}
-	})
-	for i, query := range derived(database) {
-		if got := dump(t, db, query); !slices.Equal(got, want[i]) {
-			t.Errorf("%s: after the migration\n%s\nbefore\n%s", query, strings.Join(got, "\n"), strings.Join(want[i], "\n"))
+		within(t, options, func(s *store.Store) {
+			if _, err := s.RunGet(t.Context(), run.Key{Project: "default", UID: "u3"}); err != nil {
+				t.Error(err)
+			}
+		})
+		for i, query := range derived(database) {
+			if got := dump(t, db, query); !slices.Equal(got, want[i]) {
+				t.Errorf("%s: after the migration\n%s\nbefore\n%s", query, strings.Join(got, "\n"), strings.Join(want[i], "\n"))
+			}
 		}
 	}
 }
@@ -137,7 +146,9 @@ func fill(t *testing.T, s *store.Store) {
 				"inputs":   document.Object{"raw": fmt.Sprint("s3://lake/", i%5), "made": fmt.Sprintf("store://artifacts/default/a%d@u%d", i%4, i-4)},
 			},
 		}
-		if i%4 != 0 {
+		if i%4 == 0 { // began when it was stored
+			document.Set(doc, fmt.Sprint("file:///files/u", i-2), "spec", "inputs", "file")
+		} else {
 			doc["status"] = document.Object{"start_time": day.Add(time.Duration(i*37%11) * time.Hour).Format(time.RFC3339Nano)}
 		}
 		must(s.RunPut(ctx, run.Key{Project: "default", UID: uid}, doc))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,8 @@ type use struct {
 	role, name string
 	wanted     string // as the document says
 	used       string // a lineage.ID; "" until it is looked up
+	digest     string // of an input, when it was recorded
+	artifact   string // of an input: the lineage.ID of what was at the URL
 }
 
 // usesOf lists what the document of a run says about where it comes from. An
@@ -45,7 +48,7 @@ func usesOf(doc document.Object, key run.Key) []use {
 		name, _, _ = strings.Cut(name, ":") // what follows is a type
 		name = strings.TrimSpace(name)
 		if !slices.ContainsFunc(uses, func(u use) bool { return u.role == lineage.RoleInput && u.name == name }) {
-			uses = append(uses, use{role: lineage.RoleInput, name: name, wanted: url})
+			uses = append(uses, use{role: lineage.RoleInput, name: name, wanted: url, digest: document.String(doc, "status", "provenance", "inputs", name, "digest")})
 		}
 	}
 	provenance := document.Map(doc, "status", "provenance")
@@ -72,17 +75,18 @@ func usesOf(doc document.Object, key run.Key) []use {
 }
 
 // runUses brings the rows of a run from what old says to what doc says. A row
-// whose wish is the same stays: a tag that moved later changes no history.
+// whose wish is the same stays: a tag that moved later changes no history. What was
+// read at a path is known better once its digest is.
 func (tx *Tx) runUses(key run.Key, id int64, old, doc document.Object) error {
 	if old != nil && sameSources(old, doc) {
 		return nil // as in most updates
 	}
-	var before map[[2]string]string
+	var before map[[2]string]use
 	if old != nil {
 		uses := usesOf(old, key)
-		before = make(map[[2]string]string, len(uses))
+		before = make(map[[2]string]use, len(uses))
 		for _, u := range uses {
-			before[[2]string{u.role, u.name}] = u.wanted
+			before[[2]string{u.role, u.name}] = u
 		}
 	}
 	var rows []any
@@ -90,24 +94,23 @@ func (tx *Tx) runUses(key run.Key, id int64, old, doc document.Object) error {
 		at := [2]string{u.role, u.name}
 		had, ok := before[at]
 		delete(before, at)
-		if ok && had == u.wanted {
+		same := ok && had.wanted == u.wanted
+		if same && (had.digest == u.digest || u.role == lineage.RoleInput && strings.HasPrefix(u.wanted, "store://")) {
 			continue
 		}
 		if u.used == "" {
-			used, err := tx.resolveInput(tx.ctx, key.Project, u.wanted)
-			if err != nil {
+			if err := tx.resolveInput(tx.ctx, key, &u, math.MaxInt64); err != nil {
 				return err
 			}
-			u.used = used
 		}
-		rows = append(rows, id, u.role, u.name, u.wanted, u.used)
+		rows = append(rows, id, u.role, u.name, u.wanted, u.used, u.artifact)
 	}
 	for len(rows) > 0 {
-		n := min(len(rows)/5, maxUseRows)
-		if _, err := tx.exec(`INSERT INTO run_uses (run_id, role, name, wanted, used) VALUES `+strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?), ", n), ", ")+` ON CONFLICT (run_id, role, name) DO UPDATE SET wanted = excluded.wanted, used = excluded.used`, rows[:5*n]...); err != nil {
+		n := min(len(rows)/6, maxUseRows)
+		if _, err := tx.exec(`INSERT INTO run_uses (run_id, role, name, wanted, used, artifact) VALUES `+strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?, ?), ", n), ", ")+` ON CONFLICT (run_id, role, name) DO UPDATE SET wanted = excluded.wanted, used = excluded.used, artifact = excluded.artifact`, rows[:6*n]...); err != nil {
 			return wrap(err, "note what run %s uses", key)
 		}
-		rows = rows[5*n:]
+		rows = rows[6*n:]
 	}
 	for at := range before {
 		if _, err := tx.exec(`DELETE FROM run_uses WHERE run_id = ? AND role = ? AND name = ?`, id, at[0], at[1]); err != nil {
@@ -144,24 +147,27 @@ func sameSources(a, b document.Object) bool {
 	return string(document.Canonical(document.Map(a, "status", "provenance"))) == string(document.Canonical(document.Map(b, "status", "provenance")))
 }
 
-// resolveInput returns the node that an input's URL means now: the version of an
-// artifact for a store:// address that is there, else the URL itself.
-func (v view) resolveInput(ctx context.Context, project, url string) (string, error) {
-	if !strings.HasPrefix(url, "store://") {
-		return lineage.DataID(url), nil
+// resolveInput finds the node that an input's URL means now: the version of an
+// artifact for a store:// address that is there, else the URL itself, and the artifact
+// that was there, of those that were made until a time.
+func (v view) resolveInput(ctx context.Context, key run.Key, u *use, until int64) (err error) {
+	u.used = lineage.DataID(u.wanted)
+	if !strings.HasPrefix(u.wanted, "store://") {
+		u.artifact, err = v.artifactRead(ctx, key, u.wanted, u.digest, until)
+		return err
 	}
-	uri, err := artifact.ParseURI(url)
+	uri, err := artifact.ParseURI(u.wanted)
 	if err != nil {
-		return lineage.DataID(url), nil //nolint:nilerr // what is no address is a name like any other
+		return nil //nolint:nilerr // what is no address is a name like any other
 	}
 	if uri.Project == "" {
-		uri.Project = project
+		uri.Project = key.Project
 	}
 	uid, err := v.artifactVersion(ctx, uri)
-	if err != nil || uid == "" {
-		return lineage.DataID(url), err
+	if uid != "" {
+		u.used = lineage.ArtifactID(uri.Project, uri.Key, uid)
 	}
-	return lineage.ArtifactID(uri.Project, uri.Key, uid), nil
+	return err
 }
 
 // artifactVersion returns the uid of the artifact that an address means, "" when
@@ -189,21 +195,31 @@ func (v view) artifactVersion(ctx context.Context, uri artifact.URI) (uid string
 	return uid, wrap(err, "look up artifact %s", clip(uri.String()))
 }
 
-// fillUses notes, when the table is new, what the runs that are there use.
+// fillUses notes, when the table is new, what the runs that are there use; else, which
+// artifacts they read by path or URL.
 func fillUses(ctx context.Context, q querier, d *dialect) error {
 	tx := &Tx{view: view{q: q, dialect: d}, ctx: ctx}
+	var one int
+	filled, err := tx.row(ctx, []any{&one}, `SELECT 1 FROM run_uses LIMIT 1`)
+	if err != nil {
+		return err
+	}
+	those := ` WHERE id > ?`
+	if filled {
+		those += ` AND EXISTS (SELECT 1 FROM run_uses u WHERE u.run_id = runs.id AND u.role = 'input' AND u.used LIKE 'data:%')`
+	}
 	const group = 1000
 	for last := int64(0); ; {
 		type row struct {
-			id  int64
-			key run.Key
-			doc document.Object
+			id, start int64
+			key       run.Key
+			doc       document.Object
 		}
 		var rows []row
 		err := tx.each(ctx, func(r *sql.Rows) error {
 			var next row
 			var text []byte
-			if err := r.Scan(&next.id, &next.key.Project, &next.key.UID, &next.key.Iter, &text); err != nil {
+			if err := r.Scan(&next.id, &next.start, &next.key.Project, &next.key.UID, &next.key.Iter, &text); err != nil {
 				return err
 			}
 			doc, err := decode(text)
@@ -213,18 +229,39 @@ func fillUses(ctx context.Context, q querier, d *dialect) error {
 			next.doc = doc
 			rows = append(rows, next)
 			return nil
-		}, `SELECT id, project, uid, iter, doc FROM runs WHERE id > ? ORDER BY id LIMIT `+strconv.Itoa(group), last)
+		}, `SELECT id, start_time, project, uid, iter, doc FROM runs`+those+` ORDER BY id LIMIT `+strconv.Itoa(group), last)
 		if err != nil {
 			return err
 		}
 		for _, r := range rows {
-			if err := tx.runUses(r.key, r.id, nil, r.doc); err != nil {
-				return err
+			if !filled {
+				if err := tx.runUses(r.key, r.id, nil, r.doc); err != nil {
+					return err
+				}
 			}
 			last = r.id
+			if err := tx.fillRead(r.key, r.id, r.start, r.doc); err != nil {
+				return err
+			}
 		}
 		if len(rows) < group {
 			return nil
 		}
 	}
+}
+
+// fillRead notes which artifacts a run that began then read by path or URL.
+func (tx *Tx) fillRead(key run.Key, id, began int64, doc document.Object) error {
+	for _, u := range usesOf(doc, key) {
+		if u.role != lineage.RoleInput || strings.HasPrefix(u.wanted, "store://") {
+			continue
+		}
+		if err := tx.resolveInput(tx.ctx, key, &u, began); err != nil {
+			return err
+		}
+		if _, err := tx.exec(`UPDATE run_uses SET used = ?, artifact = ? WHERE run_id = ? AND role = 'input' AND name = ?`, u.used, u.artifact, id, u.name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
