@@ -70,6 +70,59 @@ def handler(context, event):
 	}
 }
 
+// TestDataWithSecretsOfItsOwn: credentials that are given for one data item come before
+// those of the function, for all that is done with it, and for no other item.
+func TestDataWithSecretsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3 on this machine")
+	}
+	runtime, err := worker.Unpack(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const code = `
+import json
+import mlrun
+
+def refused(ask):
+    try:
+        ask()
+    except PermissionError:
+        return True
+
+def handler(context, event):
+    url, secrets = "s3://data/own/key.txt", json.loads(event.body)
+    item = mlrun.get_dataitem(url, secrets=secrets)
+    item.put("kept")
+    with open("copy.txt", "w") as file:
+        file.write("copied")
+    mlrun.store_manager.object("s3://data/own/copy.txt", secrets=secrets).upload("copy.txt")
+    with item.open() as file:
+        file.seek(-2, 2)
+        end = file.read().decode()
+    found = [mlrun.get_object(url, secrets).decode(), end, item.stat().size, mlrun.get_dataitem("s3://data/own", secrets).listdir(), open(item.local()).read()]
+    item.delete()
+    return found + [item.exists(), refused(mlrun.get_dataitem(url).get), refused(lambda: mlrun.get_dataitem(url).put("x"))]
+`
+	s3 := startS3(t)
+	ask := served(t, realtime.Revision{
+		Number: 1, Project: "default", Name: "given", Mode: realtime.ModeHandler, Python: python, Runtime: runtime,
+		File: "function.py", Handler: "handler", Replicas: realtime.Replicas{Min: 1, Max: 1}, Env: []string{"PYTHONDONTWRITEBYTECODE=1"},
+		Secrets: []string{"S3_ENDPOINT_URL=" + s3.URL, "AWS_ACCESS_KEY_ID=" + servertest.S3Key, "AWS_SECRET_ACCESS_KEY=wrong", "AWS_SESSION_TOKEN=of-the-wrong"},
+	}, code, nil)
+	const want = `["kept", "pt", 4, ["copy.txt", "key.txt"], "kept", false, true, true]`
+	for range 2 { // once the stores of these credentials are open already
+		if status, body := ask(http.MethodPost, "/", fmt.Sprintf(`{"AWS_ACCESS_KEY_ID": %q, "AWS_SECRET_ACCESS_KEY": %q}`, servertest.S3Key, servertest.S3Secret)); body != want {
+			t.Errorf("%d %s, want %s", status, body, want)
+		}
+	}
+	if status, body := ask(http.MethodPost, "/", `["a list"]`); !strings.Contains(body, "secrets is of type list; give a dict of credentials") {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
 // TestDeployedDataFromForksAndThreads: a worker that was forked from a template of
 // what the code imports reads, in many threads at once, through the channel of its
 // own revision, and gets of the secrets what the revision names.

@@ -6,6 +6,8 @@ package datachannel
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,12 +36,21 @@ const maxPath = 100
 // maxRequests bounds the requests in progress; more wait.
 const maxRequests = 32
 
+// secretsHeader carries credentials that come before the others for one request: a
+// JSON object of texts, in base64.
+const secretsHeader = "X-Millrace-Secrets"
+
+// maxGiven is of how many sets of credentials from requests the stores are kept.
+const maxGiven = 16
+
 // Channel is a listening socket. Close it.
 type Channel struct {
 	path    string
 	folder  string // made for the socket, "" when it stands in a given one
 	link    string // to folder, "" without one
 	stores  func() *datastore.Stores
+	given   map[string]*datastore.Stores // by the header with their credentials
+	mu      sync.Mutex                   // of given
 	server  http.Server
 	serving sync.WaitGroup
 	slots   chan struct{}
@@ -152,7 +163,11 @@ func (c *Channel) routes() http.Handler {
 				return
 			}
 			defer func() { <-c.slots }()
-			if err := handle(w, r, c.stores()); err != nil {
+			stores, err := c.storesFor(r.Header.Get(secretsHeader))
+			if err == nil {
+				err = handle(w, r, stores)
+			}
+			if err != nil {
 				fail(w, err)
 			}
 		})
@@ -161,6 +176,31 @@ func (c *Channel) routes() http.Handler {
 		fail(w, fault.NotFound("the data channel has no route %s %s", r.Method, r.URL.Path))
 	})
 	return mux
+}
+
+// storesFor returns the stores with the credentials in a request's header first.
+func (c *Channel) storesFor(header string) (*datastore.Stores, error) {
+	if header == "" {
+		return c.stores(), nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if stores, ok := c.given[header]; ok {
+		return stores, nil
+	}
+	var secrets map[string]string
+	raw, err := base64.StdEncoding.DecodeString(header)
+	if err == nil {
+		err = json.Unmarshal(raw, &secrets)
+	}
+	if err != nil {
+		return nil, fault.Invalid("the header %s is not a JSON object of texts in base64", secretsHeader)
+	}
+	if len(c.given) >= maxGiven || c.given == nil {
+		c.given = map[string]*datastore.Stores{}
+	}
+	c.given[header] = c.stores().With(secrets)
+	return c.given[header], nil
 }
 
 var statuses = map[fault.Code]int{

@@ -2,6 +2,7 @@ package datachannel_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -41,31 +42,38 @@ func TestChannel(t *testing.T) {
 			method, path, body string
 			status             int
 			want               string
+			secrets            string
 		}{
-			{"PUT", "object?url=a/x.txt", "hello", 200, `"size":5`},
-			{"GET", "object?url=a/x.txt", "", 200, "hello"},
-			{"HEAD", "object?url=a/x.txt", "", 200, ""},
-			{"POST", "copy", `{"from":"a","to":"b","recursive":true}`, 200, `"files":1`},
-			{"GET", "list?url=b", "", 200, `"name":"x.txt"`},
-			{"GET", "list?url=nowhere", "", 404, `"error":"there is no file`},
-			{"GET", "secret?key=K", "", 200, `{"value":"v"}`},
-			{"GET", "secret?key=L", "", 404, `"error"`},
-			{"GET", "artifact?uri=store://artifacts/p/k", "", 400, `"error"`},
-			{"PUT", "artifact", `{"project":"p","iter":2,"key":"k","doc":{"spec":{"db_key":"n_k"}}}`, 200, "{}"},
-			{"PUT", "artifact", `{"project":"p","key":"k"}`, 400, "needs project, key and doc"},
-			{"PUT", "artifact", `[]`, 400, "not a JSON object"},
-			{"PUT", "artifact", `{"project":"full","key":"k","doc":{}}`, 503, "no server"},
-			{"PUT", "results", `{"project":"p","uid":"u","iter":2,"results":{"a":1}}`, 200, "{}"},
-			{"PUT", "results", `{"project":"p"}`, 400, "need project and uid"},
-			{"DELETE", "object?url=b&recursive=1", "", 200, "{}"},
-			{"GET", "object?url=b/x.txt", "", 404, `"error"`},
-			{"GET", "object?url=", "", 400, `"error"`},
-			{"POST", "copy", `[]`, 400, `"error"`},
-			{"GET", "nothing", "", 404, `"error"`},
+			{"PUT", "object?url=a/x.txt", "hello", 200, `"size":5`, ""},
+			{"GET", "object?url=a/x.txt", "", 200, "hello", ""},
+			{"HEAD", "object?url=a/x.txt", "", 200, "", ""},
+			{"POST", "copy", `{"from":"a","to":"b","recursive":true}`, 200, `"files":1`, ""},
+			{"GET", "list?url=b", "", 200, `"name":"x.txt"`, ""},
+			{"GET", "list?url=nowhere", "", 404, `"error":"there is no file`, ""},
+			{"GET", "secret?key=K", "", 200, `{"value":"v"}`, ""},
+			{"GET", "secret?key=L", "", 404, `"error"`, ""},
+			{"GET", "artifact?uri=store://artifacts/p/k", "", 400, `"error"`, ""},
+			{"PUT", "artifact", `{"project":"p","iter":2,"key":"k","doc":{"spec":{"db_key":"n_k"}}}`, 200, "{}", ""},
+			{"PUT", "artifact", `{"project":"p","key":"k"}`, 400, "needs project, key and doc", ""},
+			{"PUT", "artifact", `[]`, 400, "not a JSON object", ""},
+			{"PUT", "artifact", `{"project":"full","key":"k","doc":{}}`, 503, "no server", ""},
+			{"PUT", "results", `{"project":"p","uid":"u","iter":2,"results":{"a":1}}`, 200, "{}", ""},
+			{"PUT", "results", `{"project":"p"}`, 400, "need project and uid", ""},
+			{"DELETE", "object?url=b&recursive=1", "", 200, "{}", ""},
+			{"GET", "object?url=b/x.txt", "", 404, `"error"`, ""},
+			{"GET", "object?url=", "", 400, `"error"`, ""},
+			{"POST", "copy", `[]`, 400, `"error"`, ""},
+			{"GET", "nothing", "", 404, `"error"`, ""},
+			{"GET", "secret?key=K", "", 200, `{"value":"w"}`, `{"K":"w"}`},
+			{"GET", "secret?key=K", "", 200, `{"value":"v"}`, `{"K":"","L":"l"}`},
+			{"GET", "secret?key=K", "", 400, `not a JSON object of texts`, `{"K":1}`},
 		} {
 			request, err := http.NewRequest(c.method, "http://channel/v1/"+c.path, strings.NewReader(c.body))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if c.secrets != "" {
+				request.Header.Set("X-Millrace-Secrets", base64.StdEncoding.EncodeToString([]byte(c.secrets)))
 			}
 			response, err := client.Do(request)
 			if err != nil {

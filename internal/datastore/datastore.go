@@ -152,6 +152,22 @@ func New(options Options) *Stores {
 	return &Stores{options: options, open: map[string]bucket{}}
 }
 
+// With returns stores of the same places for which the credentials among secrets
+// come before the others. A session token belongs to the keys that it came with.
+func (s *Stores) With(secrets map[string]string) *Stores {
+	options, below := s.options, s.options.Lookup
+	options.Lookup = func(name string) string {
+		if value := secrets[name]; value != "" {
+			return value
+		}
+		if name == "AWS_SESSION_TOKEN" && secrets["AWS_ACCESS_KEY_ID"] != "" {
+			return ""
+		}
+		return below(name)
+	}
+	return New(options)
+}
+
 // Artifact returns the document of an artifact by its store:// URI.
 func (s *Stores) Artifact(ctx context.Context, uri string) (document.Object, error) {
 	if s.options.Resolver == nil {

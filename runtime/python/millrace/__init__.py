@@ -91,11 +91,11 @@ def get_or_create_ctx(name: str, **_options: Any) -> Context:
     return get_context(name)
 
 
-def get_dataitem(url: str, **_options: Any) -> DataItem:
-    """Return the data at a URL; stores get their credentials from the run, further arguments are ignored."""
+def get_dataitem(url: str, secrets: dict[str, str] | None = None) -> DataItem:
+    """Return the data at a URL; secrets are credentials by their names, which come before those of the run."""
     from millrace import _data
 
-    return _data.DataItem("", url)
+    return _data.DataItem("", url, secrets=secrets)
 
 
 def update_model(model_artifact: Any, *arguments: Any, **options: Any) -> Artifact:

@@ -4,7 +4,8 @@ It serves HTTP on a unix socket that MILLRACE_DATA_SOCKET names; it has the
 credentials and the clients of the stores (docs/protocol.md, "The data channel").
 Failures are the usual exceptions of files with the runner's sentence: a missing
 object is FileNotFoundError, a refused one PermissionError, anything else OSError,
-and what cannot be asked for at all ValueError.
+and what cannot be asked for at all ValueError. Where secrets may be given, they
+are credentials that come before those of the run.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from http.client import HTTPResponse
-    from typing import IO, Any
+    from typing import IO, Any, Optional
+
+    Secrets = Optional[dict[str, str]]
 
 _CHUNK = 1 << 20
 
@@ -46,12 +49,12 @@ def get(url: str, size: int | None = None, offset: int = 0) -> bytes:
     return b"".join(stream(url, size, offset))
 
 
-def stream(url: str, size: int | None = None, offset: int = 0) -> Iterator[bytes]:
+def stream(url: str, size: int | None = None, offset: int = 0, secrets: Secrets = None) -> Iterator[bytes]:
     """Yield the object, or a part of it, in pieces. A range that begins at its end or after it is empty."""
     headers = {}
     if offset or size is not None:
         headers["Range"] = "bytes=%d-%s" % (offset, "" if size is None else offset + size - 1)
-    response = _request("GET", "/v1/object", {"url": url}, headers=headers, accept=(416,))
+    response = _request("GET", "/v1/object", {"url": url}, headers=_with(secrets, headers), accept=(416,))
     with response:
         if response.status == 416:
             return
@@ -78,9 +81,9 @@ def stream(url: str, size: int | None = None, offset: int = 0) -> Iterator[bytes
             raise OSError("reading %s broke off after %d of %s bytes" % (url, got, announced))
 
 
-def head(url: str) -> dict[str, Any]:
+def head(url: str, secrets: Secrets = None) -> dict[str, Any]:
     """Return what is known about an object: size, modified (seconds since 1970), content_type, digest."""
-    response = _request("HEAD", "/v1/object", {"url": url})
+    response = _request("HEAD", "/v1/object", {"url": url}, headers=_with(secrets, {}))
     with response:
         headers = response.headers
         modified = None
@@ -97,26 +100,28 @@ def head(url: str) -> dict[str, Any]:
         }
 
 
-def put(url: str, content: bytes | IO[bytes], size: int) -> dict[str, Any]:
+def put(url: str, content: bytes | IO[bytes], size: int, secrets: Secrets = None) -> dict[str, Any]:
     """Store content; return its url, size, digest and sha1. Nothing can be seen of it before it is complete."""
-    return _answer("PUT", "/v1/object", {"url": url}, content, {"Content-Length": str(size)})
+    return _answer("PUT", "/v1/object", {"url": url}, content, _with(secrets, {"Content-Length": str(size)}))
 
 
-def copy(source: str, target: str, recursive: bool = False) -> dict[str, Any]:
+def copy(source: str, target: str, recursive: bool = False, secrets: Secrets = None) -> dict[str, Any]:
     """Copy an object or a folder; return files, size, digest and sha1."""
     body = _json.dumps({"from": source, "to": target, "recursive": recursive}).encode()
-    return _answer("POST", "/v1/copy", {}, body, {"Content-Type": "application/json"})
+    return _answer("POST", "/v1/copy", {}, body, _with(secrets, {"Content-Type": "application/json"}))
 
 
-def entries(url: str, recursive: bool = False) -> list[dict[str, Any]]:
+def entries(url: str, recursive: bool = False, secrets: Secrets = None) -> list[dict[str, Any]]:
     """Return what is in a folder: dicts of name, size, modified and dir."""
-    found = _answer("GET", "/v1/list", {"url": url, "recursive": "1" if recursive else "0"}).get("entries")
+    query = {"url": url, "recursive": "1" if recursive else "0"}
+    found = _answer("GET", "/v1/list", query, headers=_with(secrets, {})).get("entries")
     return list(found or ())
 
 
-def delete(url: str, recursive: bool = False) -> None:
+def delete(url: str, recursive: bool = False, secrets: Secrets = None) -> None:
     """Delete an object, or a folder with all that is in it."""
-    with _request("DELETE", "/v1/object", {"url": url, "recursive": "1" if recursive else "0"}) as response:
+    query = {"url": url, "recursive": "1" if recursive else "0"}
+    with _request("DELETE", "/v1/object", query, headers=_with(secrets, {})) as response:
         response.read()
 
 
@@ -151,6 +156,14 @@ def secret(key: str) -> str | None:
             return None
         value = _json.loads(response.read().decode()).get("value")
         return None if value is None else str(value)
+
+
+def _with(secrets: Secrets, headers: dict[str, str]) -> dict[str, str]:
+    if not secrets:
+        return headers
+    from base64 import b64encode
+
+    return dict(headers, **{"X-Millrace-Secrets": b64encode(_json.dumps(secrets).encode()).decode()})
 
 
 def _answer(

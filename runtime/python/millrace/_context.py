@@ -211,10 +211,10 @@ class MLClientCtx:
         _reading.record(self, item, size, digest)
 
     def get_dataitem(self, url: str, secrets: dict[str, str] | None = None) -> DataItem:
-        """Return the data at url without recording it as an input; credentials are the run's, not secrets."""
+        """Return the data at url without recording it as an input; secrets are credentials before those of the run."""
         from millrace._data import DataItem
 
-        return DataItem("", url)
+        return DataItem("", url, secrets=secrets)
 
     def get_secret(self, key: str) -> str | None:
         """Return a secret of the run, or of the environment as KEY or MLRUN_K8S_SECRET__KEY; None if there is none."""

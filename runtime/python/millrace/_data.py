@@ -40,11 +40,17 @@ class DataItem:
 
     base is what a relative URL is relative to; seen is called once, before the
     first content is handed out, with the item, its size and its digest
-    ("sha256:<hex>"), each None if it is not known.
+    ("sha256:<hex>"), each None if it is not known; secrets are credentials by their
+    names, which come before those of the run.
     """
 
     def __init__(
-        self, key: str, url: str, base: str = "", seen: Callable[[DataItem, int | None, str | None], None] | None = None
+        self,
+        key: str,
+        url: str,
+        base: str = "",
+        seen: Callable[[DataItem, int | None, str | None], None] | None = None,
+        secrets: dict[str, Any] | None = None,
     ) -> None:
         self.key = key
         self.url_given = url
@@ -53,6 +59,11 @@ class DataItem:
             url = base.rstrip("/") + "/" + url
         self.artifact_url = url
         self._seen = seen
+        self._secrets: dict[str, str] | None = None
+        if secrets:
+            from millrace import _secrets
+
+            self._secrets = _secrets.given(url, secrets)
         self._local = ""
         self._meta: Artifact | None = None
         self._target = "" if url.startswith("store://") else url
@@ -152,7 +163,7 @@ class DataItem:
             return
         from millrace import _channel
 
-        yield from _channel.stream(self.url, size, offset)
+        yield from _channel.stream(self.url, size, offset, self._secrets)
 
     def open(self, mode: str = "rb", **options: Any) -> IO[Any]:
         """Open the content as a file. What is written to another store is there once the file is closed."""
@@ -227,7 +238,7 @@ class DataItem:
                 return FileStats(int(length) if length else None, None, response.headers.get("Content-Type"))
         from millrace import _channel
 
-        found = _channel.head(self.url)
+        found = _channel.head(self.url, self._secrets)
         return FileStats(found["size"], found["modified"], found["content_type"])
 
     def exists(self) -> bool:
@@ -256,7 +267,9 @@ class DataItem:
         self._supported()
         from millrace import _channel
 
-        return sorted(entry["name"] for entry in _channel.entries(self.url, True) if not entry.get("dir"))
+        return sorted(
+            entry["name"] for entry in _channel.entries(self.url, True, self._secrets) if not entry.get("dir")
+        )
 
     ls = listdir
 
@@ -302,7 +315,7 @@ class DataItem:
                 raise ValueError("%s cannot be appended to; only local files can" % self.artifact_url)
             from millrace import _channel
 
-            _channel.put(self.url, content, len(content))
+            _channel.put(self.url, content, len(content), self._secrets)
         elif append:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
             with open(self._path, "ab") as file:
@@ -315,10 +328,15 @@ class DataItem:
     def upload(self, src_path: str) -> None:
         """Replace the content by that of a local file."""
         self._writable("upload")
-        from millrace import _content
+        if self.kind in ("file", "memory"):
+            from millrace import _content
 
-        path = os.path.abspath(self._path) if self.kind == "file" else self.url
-        _content.put_file(src_path, _content.Place(path))
+            path = os.path.abspath(self._path) if self.kind == "file" else self.url
+            _content.put_file(src_path, _content.Place(path))
+        else:
+            from millrace import _channel
+
+            _channel.copy("file://" + os.path.abspath(src_path), self.url, secrets=self._secrets)
 
     def delete(self) -> None:
         """Delete the file or object."""
@@ -331,7 +349,7 @@ class DataItem:
         else:
             from millrace import _channel
 
-            _channel.delete(self.url)
+            _channel.delete(self.url, secrets=self._secrets)
 
     # -- rules
 
@@ -364,7 +382,13 @@ class DataItem:
     def _request(self, method: str = "GET") -> Any:
         from urllib.request import Request, urlopen
 
-        return urlopen(Request(self.url, method=method), timeout=60)
+        from millrace import _secrets
+
+        request = Request(self.url, method=method)
+        token = (self._secrets or {}).get("HTTPS_AUTH_TOKEN") or _secrets.lookup({}, "HTTPS_AUTH_TOKEN")
+        if token and self.kind == "https":
+            request.add_unredirected_header("Authorization", "token " + token)
+        return urlopen(request, timeout=60)
 
     # -- provenance
 
@@ -385,7 +409,7 @@ class DataItem:
             elif not self._direct():
                 from millrace import _channel
 
-                found = _channel.head(self.url)
+                found = _channel.head(self.url, self._secrets)
                 size, digest = found["size"], found["digest"]
         except (OSError, ValueError):
             pass  # what reads the content says it

@@ -24,7 +24,7 @@ def open_item(item: DataItem, mode: str, **options: Any) -> IO[Any]:
     if "x" in kind and item.exists():
         raise FileExistsError("%s is there already" % item.artifact_url)
     if "r" in kind:
-        raw: io.RawIOBase = _Held(item.get()) if item.kind == "memory" else _Reader(item.url)
+        raw: io.RawIOBase = _Held(item.get()) if item.kind == "memory" else _Reader(item.url, item._secrets)
         reader = io.BufferedReader(raw, 1 << 20)
         return reader if binary else io.TextIOWrapper(reader, **options)
     writer = _Writer(item)
@@ -55,13 +55,14 @@ class _Held(io.RawIOBase):
 class _Reader(io.RawIOBase):
     """An object, read from where the position is; a seek begins a new request."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, secrets: dict[str, str] | None) -> None:
         self._url = url
+        self._secrets = secrets
         self._at = 0
         self._size: int | None = None
         self._pieces: Iterator[bytes] | None = None
         self._left = b""
-        self._pieces = _channel.stream(url)
+        self._pieces = _channel.stream(url, secrets=secrets)
         self._left = next(self._pieces, b"")  # an object that is not there is said at once
 
     def readable(self) -> bool:
@@ -75,7 +76,7 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         if self._pieces is None:
-            self._pieces = _channel.stream(self._url, None, self._at)
+            self._pieces = _channel.stream(self._url, None, self._at, self._secrets)
         if not self._left:
             self._left = next(self._pieces, b"")
         count = min(len(buffer), len(self._left))
@@ -89,7 +90,7 @@ class _Reader(io.RawIOBase):
             offset += self._at
         elif whence == 2:
             if self._size is None:
-                self._size = _channel.head(self._url)["size"] or 0
+                self._size = _channel.head(self._url, self._secrets)["size"] or 0
             offset += self._size
         if offset < 0:
             raise ValueError("%s: a position cannot be negative" % self._url)

@@ -21,6 +21,18 @@ def lookup(document: dict[str, Any], key: str) -> str | None:
     return found or os.environ.get(key) or os.environ.get("MLRUN_K8S_SECRET__" + key.upper()) or None
 
 
+def given(url: str, secrets: Any) -> dict[str, str] | None:
+    """Return secrets that are given for what is at url as text by name; None without any."""
+    if not secrets:
+        return None
+    if not isinstance(secrets, dict):
+        raise TypeError(
+            "%s: secrets is of type %s; give a dict of credentials by their names, such as "
+            '{"AWS_ACCESS_KEY_ID": "…"}' % (url, type(secrets).__name__)
+        )
+    return {str(name): str(value) for name, value in secrets.items() if value is not None}
+
+
 def _values(source: dict[str, Any]) -> dict[str, str]:
     kind, given = source.get("kind"), source.get("source")
     prefix = "%s_" % source["prefix"] if source.get("prefix") else ""

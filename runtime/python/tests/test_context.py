@@ -6,7 +6,11 @@ import hashlib
 import http.server
 import os
 import re
+import shutil
+import ssl
+import subprocess
 import threading
+import unittest
 
 from tests.host import WorkerCase
 
@@ -376,6 +380,46 @@ class DataTest(WorkerCase):
             {"url": "http://127.0.0.1:%d/a.txt?x=1" % server.server_port},
         )
         self.assertEqual(found["return"], ["b'el'", "hello", 5, True])
+
+    @unittest.skipUnless(shutil.which("openssl"), "no openssl makes a certificate")
+    def test_https_token(self):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                said = (self.headers.get("Authorization") or "none").encode()
+                moved = self.path == "/moved"
+                self.send_response(302 if moved else 200)
+                if moved:
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", str(len(said)))
+                self.end_headers()
+                self.wfile.write(said)
+
+            def log_message(self, *args):
+                pass
+
+        pem = self.folder + "/server.pem"
+        command = (
+            "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        )
+        subprocess.run([*command.split(), "-keyout", pem, "-out", pem + ".crt"], check=True, stderr=subprocess.DEVNULL)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem + ".crt", pem)
+        server = http.server.ThreadingHTTPServer(("localhost", 0), Handler)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        self.addCleanup(server.server_close)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        code = """
+            import millrace
+            def handler(context, url):
+                own = {"HTTPS_AUTH_TOKEN": "own"}
+                items = [context.get_dataitem(url), context.get_dataitem(url, own), millrace.get_dataitem(url, own)]
+                items += [context.get_dataitem(url + "moved", secrets=own)]
+                return [item.get(encoding="utf-8") for item in items]
+            """
+        environment = {"SSL_CERT_FILE": pem + ".crt", "HTTPS_AUTH_TOKEN": "run"}
+        found = self.results(code, {"url": "https://localhost:%d/" % server.server_port}, start={"env": environment})
+        self.assertEqual(found["return"], ["token run", "token own", "token own", "none"])
 
     def test_other_stores_are_refused_when_used(self):
         answer, _, _ = self.run_code("def handler(x):\n    x.get()\n", run={"spec": {"inputs": {"x": "s3://b/k"}}})

@@ -80,6 +80,16 @@ class FacadeTest(WorkerCase):
             "import mlrun; mlrun.utils.nothing": ("AttributeError", "mlrun.utils.nothing"),
             "import mlrun; mlrun.mlconf.httpdb": ("AttributeError", "the setting mlconf.httpdb"),
             "import mlrun; mlrun.get_current_project().list_runs": ("AttributeError", "MlrunProject.list_runs"),
+            "import mlrun; mlrun.get_object('x', db='http://other')": (
+                "NotImplementedError",
+                "a data item by another API (db=http://other)",
+            ),
+            "import mlrun; mlrun.store_manager.get_or_create_store('s3://b')": (
+                "AttributeError",
+                "store_manager.get_or_create_store",
+            ),
+            "import mlrun.datastore; mlrun.datastore.nothing": ("AttributeError", "mlrun.datastore.nothing"),
+            "from mlrun.run import new_function": ("ModuleNotFoundError", "mlrun.run.new_function"),
             "import mlrun; mlrun.get_or_create_ctx('x', spec={})": (
                 "NotImplementedError",
                 "get_or_create_ctx with an event or a spec",

@@ -29,13 +29,19 @@ def get_or_create_ctx(
 
 
 def get_dataitem(url: str, secrets: dict[str, str] | None = None, db: str | None = None) -> DataItem:
-    """Return the data at url."""
-    return millrace.get_context().get_dataitem(url, secrets)
+    """Return the data at url; secrets are credentials by their names, which come before those of the run."""
+    if db:
+        raise NotImplementedError(_facade.sentence("a data item by another API (db=%s)" % db))
+    return DataItem("", url, secrets=secrets)
 
 
 def get_object(
     url: str, secrets: dict[str, str] | None = None, size: int | None = None, offset: int = 0, db: str | None = None
 ) -> bytes:
     """Return the content at url."""
-    content: bytes = get_dataitem(url, secrets).get(size, offset)
+    content: bytes = get_dataitem(url, secrets, db).get(size, offset)
     return content
+
+
+def __getattr__(name: str) -> Any:
+    return _facade.submodule(__name__, name)
