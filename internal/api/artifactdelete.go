@@ -19,6 +19,9 @@ const (
 
 // artifactDelete deletes records, with their content when that is asked for.
 func artifactDelete(c *call) error {
+	if err := c.oneProject(); err != nil {
+		return err
+	}
 	strategy, err := c.enum("deletion_strategy", metadataOnly)
 	if err != nil {
 		return err
@@ -105,7 +108,18 @@ func artifactDeleteMany(c *call) error {
 	return c.silent(204)
 }
 
+// oneProject refuses to delete in all projects at once.
+func (c *call) oneProject() error {
+	if c.path("project") == "*" {
+		return fault.Invalid("artifacts are deleted in one project; name it in place of *")
+	}
+	return nil
+}
+
 func (c *call) deleteArtifacts() error {
+	if err := c.oneProject(); err != nil {
+		return err
+	}
 	filter := store.ArtifactFilter{Project: c.path("project"), Name: parseName(c.str("name")), Tag: c.str("tag"), Tree: c.str("tree")}
 	var err error
 	if filter.Labels, err = parseLabels(c.strs("label")); err != nil {

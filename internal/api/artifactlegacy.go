@@ -69,6 +69,9 @@ func artifactGetLegacy(c *call) error {
 // producer where other routes have the key.
 func artifactDeleteLegacy(c *call) error {
 	c.discard()
+	if err := c.oneProject(); err != nil {
+		return err
+	}
 	key := c.str("key")
 	if key == "" {
 		return fault.Invalid("parameter key must be given: the artifact to delete")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/millrace/millrace/internal/document"
@@ -75,16 +76,16 @@ const maxInline = 16 << 20
 // checkArtifact checks the shape of an artifact; nulls are dropped, as a client
 // means nothing by them.
 func checkArtifact(project string, doc document.Object) error {
+	parts := []document.Object{doc}
 	for _, part := range []string{"metadata", "spec", "status"} {
 		object, err := document.Want[document.Object](doc, part)
 		if err != nil {
 			return err
 		}
-		for key, value := range object {
-			if value == nil {
-				delete(object, key)
-			}
-		}
+		parts = append(parts, object)
+	}
+	for _, object := range parts {
+		maps.DeleteFunc(object, func(_ string, value any) bool { return value == nil })
 	}
 	for _, path := range [][]string{{"kind"}, {"metadata", "key"}, {"metadata", "project"}, {"metadata", "tree"}, {"metadata", "tag"}} {
 		if _, err := document.Want[string](doc, path...); err != nil {

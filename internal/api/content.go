@@ -175,7 +175,9 @@ func (c *call) fileStores() (*datastore.Stores, string, error) {
 	if target == "" {
 		return nil, "", fault.Invalid("parameter path must be given: the URL of a file")
 	}
-	if schema := c.str("schema"); schema != "" {
+	if schema := c.str("schema"); schema == "file" && strings.HasPrefix(target, "/") {
+		target = "file://" + target
+	} else if schema != "" && !strings.HasPrefix(target, schema+"://") {
 		target = schema + "://" + strings.TrimLeft(target, "/")
 	}
 	return c.s.opts.Content.Stores(c.path("project"), secrets), target, nil
@@ -250,7 +252,8 @@ func fileStat(c *call) error {
 	if err != nil {
 		return err
 	}
-	doc := document.Object{"size": info.Size, "modified": nil, "mimetype": mimeType(info)}
+	kind, _, _ := strings.Cut(mimeType(info), ";") // without the character set
+	doc := document.Object{"size": info.Size, "modified": nil, "mimetype": kind}
 	if !info.Modified.IsZero() {
 		doc["modified"] = float64(info.Modified.UnixNano()) / float64(time.Second)
 	}

@@ -300,6 +300,12 @@ class ArtifactTest(WorkerCase):
                 if exists:
                     self.assertEqual(documents[0]["spec"]["size"], 0 if "b''" in arguments else 4)
 
+    def test_pages_are_shown_as_pages(self):
+        page = self.write("page.html", "<p>")
+        for arguments in ("body='<p>', format='html'", "local_path=%r" % page):
+            _, documents, _, _ = self.log("context.log_artifact('k', %s)" % arguments)
+            self.assertEqual(documents[0]["spec"]["viewer"], "web-app", arguments)
+
     def test_folder(self):
         os.makedirs(self.folder + "/plots/deep")
         self.write("plots/a.txt", "1")
