@@ -4,18 +4,23 @@
 // set, and a tenth of the nodes are runs of one function version. Questions go up
 // and down from nodes taken at random, beside point reads of runs by turns.
 //
-//	go run ./benchmarks/lineage [-nodes 1000000] [-questions 1000] [-keep FOLDER] [-database-url postgres://…]
+//	go run ./benchmarks/lineage [-nodes 1000000] [-questions 1000] [-keep FOLDER] [-database-url postgres://…] [-server http://…]
 package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
@@ -29,7 +34,8 @@ func main() {
 	flag.IntVar(&b.nodes, "nodes", 1_000_000, "runs and artifacts in all")
 	flag.IntVar(&b.questions, "questions", 1000, "questions of each sort")
 	flag.StringVar(&b.keep, "keep", "", "folder of the SQLite database, which is not made again when it is there")
-	flag.StringVar(&b.url, "database-url", "", "PostgreSQL instead of SQLite: a database that is empty, or that this filled before")
+	flag.StringVar(&b.database, "database-url", "", "PostgreSQL instead of SQLite: a database that is empty, or that this filled before")
+	flag.StringVar(&b.server, "server", "", "asks over HTTP: the address of a server that runs on this database")
 	flag.Parse()
 	if err := b.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "lineage:", err)
@@ -39,7 +45,8 @@ func main() {
 
 type bench struct {
 	nodes, questions int
-	keep, url        string
+	keep, database   string
+	server           string
 	store            *store.Store
 }
 
@@ -58,7 +65,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	if b.store, err = store.Open(ctx, store.Options{Path: filepath.Join(dir, "millrace.db"), DatabaseURL: b.url}); err != nil {
+	if b.store, err = store.Open(ctx, store.Options{Path: filepath.Join(dir, "millrace.db"), DatabaseURL: b.database}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.store.Close()) }()
@@ -150,20 +157,16 @@ func (b *bench) ask(ctx context.Context, rounds int) error {
 		for range b.questions {
 			i := rand.IntN(rounds)
 			at := time.Now()
-			if _, err := b.store.RunGet(ctx, run.Key{Project: "default", UID: uid("b", i)}); err != nil {
+			if err := b.read(ctx, uid("b", i)); err != nil {
 				return err
 			}
 			reads = append(reads, time.Since(at))
 			at = time.Now()
-			var err error
-			if s.q.Root, err = b.store.LineageFind(ctx, "default", s.root(rand.IntN(rounds))); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
-			}
-			g, err := b.store.LineageWalk(ctx, s.q)
+			n, err := b.walk(ctx, s.root(rand.IntN(rounds)), s.q)
 			if err != nil {
 				return fmt.Errorf("%s: %w", s.name, err)
 			}
-			walks, nodes = append(walks, time.Since(at)), nodes+len(g.Nodes)
+			walks, nodes = append(walks, time.Since(at)), nodes+n
 		}
 		slices.Sort(reads)
 		slices.Sort(walks)
@@ -171,6 +174,61 @@ func (b *bench) ask(ctx context.Context, rounds int) error {
 		fmt.Printf("%-33s %5d nodes  p50 %8s  p99 %8s   beside a read of a run: p50 %8s  p99 %8s\n", s.name, nodes/b.questions, round10(walks[mid]), round10(walks[most]), round10(reads[mid]), round10(reads[most]))
 	}
 	return nil
+}
+
+func (b *bench) read(ctx context.Context, uid string) error {
+	if b.server != "" {
+		return b.get(ctx, "/api/v1/run/default/"+uid, &document.Object{})
+	}
+	_, err := b.store.RunGet(ctx, run.Key{Project: "default", UID: uid})
+	return err
+}
+
+// walk returns how many nodes the answer has.
+func (b *bench) walk(ctx context.Context, root string, q lineage.Question) (int, error) {
+	if b.server != "" {
+		query := url.Values{"of": {root}}
+		for name, value := range map[string]int{"depth": q.Depth, "nodes": q.Nodes, "fan": q.Fan} {
+			if value > 0 {
+				query.Set(name, strconv.Itoa(value))
+			}
+		}
+		if q.Direction != "" {
+			query.Set("direction", string(q.Direction))
+		}
+		var answer struct{ Nodes []json.RawMessage }
+		err := b.get(ctx, "/api/v1/millrace/projects/default/lineage?"+query.Encode(), &answer)
+		return len(answer.Nodes), err
+	}
+	var err error
+	if q.Root, err = b.store.LineageFind(ctx, "default", root); err != nil {
+		return 0, err
+	}
+	g, err := b.store.LineageWalk(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	return len(g.Nodes), nil
+}
+
+func (b *bench) get(ctx context.Context, path string, into any) (err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, b.server+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %.200s", path, response.Status, body)
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, into)
 }
 
 func round10(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }

@@ -20,6 +20,13 @@ import (
 // LineageWalk answers a question about lineage from one state of the store.
 func (s *Store) LineageWalk(ctx context.Context, q lineage.Question) (answer *lineage.Graph, err error) {
 	err = s.engine.snapshot(ctx, func(v view) error {
+		if v.dialect.postgres {
+			// Each statement goes along indexes whatever it asks for; PostgreSQL would plan some
+			// anew each time, which takes longer than they do.
+			if _, err := v.q.ExecContext(ctx, `SET LOCAL plan_cache_mode = force_generic_plan`); err != nil {
+				return wrap(err, "begin a lineage")
+			}
+		}
 		answer, err = lineage.Walk(ctx, newGraph(v), q)
 		return err
 	})
@@ -50,6 +57,7 @@ type artifactFacts struct {
 	there          bool
 	tree, producer string
 	iter           int
+	used, read     bool // by its address, at its place
 }
 
 func newGraph(v view) graph {
@@ -150,20 +158,21 @@ func (g graph) Nodes(ctx context.Context, ids []string) ([]lineage.Node, error) 
 		g.runs[n.ID] = row
 		return nil
 	}, `SELECT k.n, r.start_time, r.name, r.state, `+workflowLabels+`, r.iter = 0 AND EXISTS (SELECT 1 FROM runs c WHERE c.project = r.project AND c.uid = r.uid AND c.iter > 0) FROM {keys} CROSS JOIN runs r WHERE r.project = k.a AND r.uid = k.b AND r.iter = CAST(k.c AS INTEGER)`)
+	const address = `'artifact:' || k.a || '/' || k.b || '@' || k.c`
 	if err == nil {
 		err = g.lookup(ctx, artifacts, func(rows *sql.Rows) error {
 			var i int
 			var at sql.NullInt64
 			var kind string
 			row := artifactFacts{there: true}
-			if err := rows.Scan(&i, &at, &kind, &row.tree, &row.iter, &row.producer); err != nil {
+			if err := rows.Scan(&i, &at, &kind, &row.tree, &row.iter, &row.producer, &row.used, &row.read); err != nil {
 				return err
 			}
 			n := &nodes[i]
 			n.Gone, n.Time, n.Type = false, moment(at), kind
 			g.artifacts[n.ID] = row
 			return nil
-		}, `SELECT k.n, a.created, a.kind, a.tree, a.iter, a.producer_uri FROM {keys} CROSS JOIN artifacts a WHERE a.project = k.a AND a.key = k.b AND a.uid = k.c`)
+		}, `SELECT k.n, a.created, a.kind, a.tree, a.iter, a.producer_uri, EXISTS (SELECT 1 FROM run_uses u WHERE u.used = `+address+` AND u.role <> 'output'), EXISTS (SELECT 1 FROM run_uses u WHERE u.artifact = `+address+` AND u.artifact <> '') FROM {keys} CROSS JOIN artifacts a WHERE a.project = k.a AND a.key = k.b AND a.uid = k.c`)
 	}
 	for _, key := range artifacts {
 		n := &nodes[key[0].(int)]
@@ -640,10 +649,15 @@ func maker(project, tree, producer string, iter int) (ofProject, uid string) {
 // usersOfArtifacts are the runs that used artifacts: by name, at their place, or bytes
 // that are the same.
 func (q *question) usersOfArtifacts(ctx context.Context, artifacts []int) error {
-	var used, outputs, contents keySet
+	var used, read, outputs, contents keySet
 	for _, i := range artifacts {
-		used.add(i, q.ids[i])
 		ref, row := q.refs[i], q.artifacts[q.ids[i]]
+		if row.used || !row.there {
+			used.add(i, q.ids[i])
+		}
+		if row.read || !row.there {
+			read.add(i, q.ids[i])
+		}
 		project, uid := maker(ref.Project, row.tree, row.producer, row.iter)
 		if row.iter > 0 || uid == "" {
 			continue
@@ -652,7 +666,7 @@ func (q *question) usersOfArtifacts(ctx context.Context, artifacts []int) error 
 			outputs.add(i, project, uid, name)
 		}
 	}
-	if err := errors.Join(q.users(ctx, byID, used), q.users(ctx, fromPlace, used)); err != nil {
+	if err := errors.Join(q.users(ctx, byID, used), q.users(ctx, fromPlace, read)); err != nil {
 		return err
 	}
 	err := q.contentsOf(ctx, outputs, func(i int, run int64, content string) {
