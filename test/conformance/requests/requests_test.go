@@ -54,6 +54,10 @@ func TestServerOnPostgres(t *testing.T) {
 
 func judgeAll(t *testing.T, server *harness.Server) {
 	target := Server{URL: server.URL, Files: filepath.Join(server.DataDir, "artifacts")}
+	t.Run("mistakes", func(t *testing.T) {
+		t.Parallel()
+		mistakes(t, target, "mistakes")
+	})
 	for i, c := range load(t) {
 		t.Run(c.ID(), func(t *testing.T) {
 			t.Parallel()
