@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/env"
 )
 
@@ -17,8 +18,9 @@ const (
 )
 
 // prune removes environments that nobody has used for long, bundles of code that no
-// function names and uploads that their senders have given up, until ctx ends.
+// function names and what was not written to its end, until ctx ends.
 func (a *App) prune(ctx context.Context) {
+	a.sweep(ctx) // at the start too: not every server lives for an hour
 	ticker := time.NewTicker(pruneEvery)
 	defer ticker.Stop()
 	for {
@@ -32,12 +34,27 @@ func (a *App) prune(ctx context.Context) {
 			if _, err := a.pruneBundles(ctx, bundleAge); err != nil && ctx.Err() == nil {
 				a.options.Logger.ErrorContext(ctx, "prune bundles of code", "error", err)
 			}
-			if err := a.content.Inbox().Sweep(uploadAge); err != nil {
-				a.options.Logger.ErrorContext(ctx, "remove unfinished uploads", "error", err)
-			}
+			a.sweep(ctx)
 			if err := a.imports().Prune(time.Now().Add(-importsAge)); err != nil {
 				a.options.Logger.ErrorContext(ctx, "prune what code imports", "error", err)
 			}
+		}
+	}
+}
+
+// sweep removes uploads that their senders have given up and what writers that were
+// killed have left where artifacts are.
+func (a *App) sweep(ctx context.Context) {
+	if err := a.content.Inbox().Sweep(uploadAge); err != nil {
+		a.options.Logger.ErrorContext(ctx, "remove unfinished uploads", "error", err)
+	}
+	for _, root := range a.artifactRoots() {
+		removed, err := datastore.Sweep(ctx, root, uploadAge)
+		if err != nil && ctx.Err() == nil {
+			a.options.Logger.ErrorContext(ctx, "remove what killed writers have left", "error", err)
+		}
+		if removed > 0 {
+			a.options.Logger.InfoContext(ctx, "removed what killed writers have left", "files", removed, "below", root)
 		}
 	}
 }

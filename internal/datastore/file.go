@@ -10,6 +10,7 @@ import (
 	"mime"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -35,7 +36,6 @@ type folder interface {
 	Rename(from, to string) error
 	Remove(name string) error
 	RemoveAll(name string) error
-	FS() fs.FS
 	Close() error
 }
 
@@ -69,7 +69,6 @@ func (everything) MkdirAll(name string, mode fs.FileMode) error { return os.Mkdi
 func (everything) Rename(from, to string) error                 { return os.Rename(from, to) }
 func (everything) Remove(name string) error                     { return os.Remove(name) }
 func (everything) RemoveAll(name string) error                  { return os.RemoveAll(name) }
-func (everything) FS() fs.FS                                    { return nil }
 func (everything) Close() error                                 { return nil }
 
 // fileError gives an error of the operating system its fault code.
@@ -233,13 +232,7 @@ func (f files) walk(_ context.Context, root string, recursive bool, yield func(E
 	if !info.IsDir() {
 		return fault.Invalid("%s is a file, not a folder", root)
 	}
-	visit := func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case path == name || path == ".", strings.HasPrefix(d.Name(), partPrefix):
-			return nil
-		}
+	return fileError(root, walkFolder(in, name, "", recursive, func(below string, d fs.DirEntry) error {
 		info, err := d.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile
@@ -247,26 +240,62 @@ func (f files) walk(_ context.Context, root string, recursive bool, yield func(E
 		if err != nil {
 			return err
 		}
-		below, err := filepath.Rel(name, path)
-		if err != nil {
-			return err
-		}
 		entry := Entry{Name: filepath.ToSlash(below), Size: info.Size(), Modified: info.ModTime(), Dir: d.IsDir()}
 		if d.IsDir() {
 			entry.Size = 0
 		}
-		if err := yield(entry); err != nil {
+		return yield(entry)
+	}))
+}
+
+// entriesAtOnce is how many names of a folder are in memory. A folder that has no more
+// is listed in order.
+const entriesAtOnce = 4096
+
+// walkFolder calls visit for what is in the folder at, whose own name is below, and
+// with recursive for what is below it.
+func walkFolder(in folder, at, below string, recursive bool, visit func(below string, d fs.DirEntry) error) error {
+	dir, err := in.OpenFile(at, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) && below != "" {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	var folders []string // walked when this one is closed, so that none is open beside it
+	for first := true; ; first = false {
+		entries, err := dir.ReadDir(entriesAtOnce)
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if d.IsDir() && !recursive {
-			return fs.SkipDir
+		if len(entries) == 0 {
+			break
 		}
-		return nil
+		if first && len(entries) < entriesAtOnce {
+			slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+		}
+		for _, d := range entries {
+			if strings.HasPrefix(d.Name(), partPrefix) {
+				continue
+			}
+			if err := visit(filepath.Join(below, d.Name()), d); err != nil {
+				return err
+			}
+			if d.IsDir() && recursive {
+				folders = append(folders, d.Name())
+			}
+		}
 	}
-	if !f.confined {
-		return fileError(root, filepath.WalkDir(name, visit))
+	if err := dir.Close(); err != nil {
+		return err
 	}
-	return fileError(root, fs.WalkDir(in.FS(), filepath.ToSlash(name), visit))
+	for _, name := range folders {
+		if err := walkFolder(in, filepath.Join(at, name), filepath.Join(below, name), recursive, visit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f files) remove(_ context.Context, path string) error {

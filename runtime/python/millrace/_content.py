@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _CHUNK = 1 << 20
+# Begins the names of what is not complete. Listings leave such names out, and the server removes them when their
+# writer was killed.
+_PART = ".millrace-part-"
 _serial = count()
 
 
@@ -149,8 +152,11 @@ def put_tree(source: str, place: Place) -> tuple[Written, list[str]]:
         target = written.target.rstrip("/")
         if not (place.target == "" and os.path.isdir(target)):
             if os.path.isdir(target):
-                shutil.rmtree(target)
-            os.replace(temporary, target)
+                with beside(target) as before:  # a folder that is killed while it is removed would be there in part
+                    os.rename(target, before)
+                    os.replace(temporary, target)
+            else:
+                os.replace(temporary, target)
     return written, names
 
 
@@ -174,6 +180,8 @@ def files_of(folder: str, below: str = "", above: tuple[str, ...] = ()) -> Itera
         raise ValueError("the folder %s contains itself, by the link %s" % (folder, below))
     with os.scandir(os.path.join(folder, below)) as found:
         for entry in found:
+            if entry.name.startswith(_PART):
+                continue
             name = os.path.join(below, entry.name)
             if entry.is_dir():
                 yield from files_of(folder, name, (*above, real))
@@ -189,7 +197,7 @@ class beside:  # noqa: N801
     def __init__(self, target: str, extension: str = "") -> None:
         folder = os.path.dirname(target)
         os.makedirs(folder, exist_ok=True)
-        self.path = os.path.join(folder, ".%d.%d.part%s" % (os.getpid(), next(_serial), extension))
+        self.path = os.path.join(folder, "%s%d-%d%s" % (_PART, os.getpid(), next(_serial), extension))
 
     def __enter__(self) -> str:
         return self.path
