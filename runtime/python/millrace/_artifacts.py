@@ -115,6 +115,10 @@ class Artifact:
         """Return the content that was given, in the form in which it is stored."""
         return self.body
 
+    def has_body(self) -> bool:
+        """Say whether the artifact makes its content itself, so that no file has to be there."""
+        return self.body is not None
+
     def to_dataitem(self) -> DataItem:
         """Return the content as a DataItem."""
         from millrace._data import DataItem

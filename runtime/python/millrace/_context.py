@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from millrace._data import DataItem
     from millrace._log import Logger
 
+# Of mlrun's context, what needs the package.
+_NOT_HERE = ("get_notifications", "log_iteration_results", "log_llm_prompt")
+
 _current: MLClientCtx | None = None
 
 
@@ -222,6 +225,12 @@ class MLClientCtx:
 
         return lookup(self._document, key)
 
+    def get_project_object(self) -> Any:
+        """Return what is known of the run's project: its name and artifact path."""
+        from millrace import _facade
+
+        return _facade.load("mlrun.projects").get_current_project(silent=True)
+
     def get_project_param(self, key: str, default: Any = None) -> Any:
         """Return default: a worker does not know its project's parameters."""
         return default
@@ -426,6 +435,13 @@ class MLClientCtx:
             if self._parent is not None:
                 self._send_state()
         self.commit(completed=True)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _NOT_HERE:
+            from millrace import _facade
+
+            raise AttributeError(_facade.sentence("MLClientCtx.%s" % name))
+        raise AttributeError("the context has no attribute %r" % name)
 
     # -- emissions
 

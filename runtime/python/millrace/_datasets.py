@@ -63,6 +63,10 @@ class TableArtifact(Artifact):
             self.header = list(df.header) if rows else df.reset_index(drop=True).columns.values.tolist()
             self.format = "csv"
 
+    def has_body(self) -> bool:
+        """Say whether there are rows or text."""
+        return self.body is not None or self.__dict__.get("_df") is not None
+
     def get_body(self) -> Any:
         """Return the CSV."""
         df = self.__dict__.get("_df")

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 _FOLDER = __file__.rpartition("/")[0] + "/facade/"
 _FILES = (
-    "artifacts", "config", "datastore", "errors", "execution", "feature_store", "package", "projects", "run",
-    "runtimes", "secrets", "serving", "utils",
+    "artifacts", "config", "data_types", "datastore", "db", "errors", "execution", "feature_store", "features",
+    "model", "package", "projects", "run", "runtimes", "secrets", "serving", "utils",
 )  # fmt: skip
 # Modules of the package whose names are those of the module above them here.
 _ALIASES = (
-    "artifacts.base", "artifacts.dataset", "artifacts.manager", "artifacts.model", "artifacts.plots", "datastore.base",
-    "datastore.datastore", "feature_store.api", "feature_store.steps", "package.context_handler", "package.errors",
-    "package.log_hint", "package.packager", "package.packagers", "package.packagers.default_packager", "package.utils",
-    "runtimes.nuclio", "serving.remote", "serving.routers", "serving.server", "serving.states", "serving.utils",
-    "serving.v1_serving", "serving.v2_serving", "utils.helpers", "utils.logger",
+    "artifacts.base", "artifacts.dataset", "artifacts.document", "artifacts.llm_prompt", "artifacts.manager",
+    "artifacts.model", "artifacts.plots", "data_types.data_types", "data_types.infer", "datastore.base",
+    "datastore.datastore", "datastore.sources", "datastore.store_resources", "datastore.targets", "feature_store.api",
+    "feature_store.steps", "package.context_handler", "package.errors", "package.log_hint", "package.packager",
+    "package.packagers", "package.packagers.default_packager", "package.utils", "projects.operations",
+    "projects.project", "runtimes.base", "runtimes.nuclio", "serving.remote", "serving.routers", "serving.server",
+    "serving.states", "serving.utils", "serving.v1_serving", "serving.v2_serving", "utils.helpers", "utils.logger",
 )  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def _absent_of(cls: type) -> str:
 
 
 def absent(owner: str, name: str, names: tuple[str, ...]) -> Any:
-    """Answer the __getattr__ of a module whose names are all absent: the stand-in of one of names."""
+    """Answer a module's __getattr__: the stand-in of one of names, else what submodule answers."""
     if name not in names:
         return submodule(owner, name)
     stand_in = Absent(name, (), {"__module__": owner, "__absent__": True})

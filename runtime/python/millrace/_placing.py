@@ -58,7 +58,7 @@ def log(
     remote = source is not None and "://" in source
     target_path = without_scheme(target_path or artifact.target_path)
     # Models and data sets have other sources of content than a file.
-    needed = artifact.body is None and not target_path and artifact.kind not in ("model", "dataset")
+    needed = not artifact.has_body() and not target_path and artifact.kind not in ("model", "dataset")
     if needed and source and not remote and not os.path.exists(source):
         raise FileNotFoundError("the artifact %r: the file %s does not exist" % (artifact.key, source))
     if artifact.kind != "model":

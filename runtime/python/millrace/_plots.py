@@ -75,6 +75,10 @@ class PlotlyArtifact(Artifact):
             )
         self._figure = figure
 
+    def has_body(self) -> bool:
+        """Say whether there is a figure."""
+        return self.body is not None or self.__dict__.get("_figure") is not None
+
     def get_body(self) -> Any:
         """Return the figure's page."""
         figure = self.__dict__.get("_figure")
@@ -104,6 +108,10 @@ class ChartArtifact(Artifact):
         self.header = list(header) if header else None
         if chart not in (None, "", "LineChart"):
             raise ValueError("the chart %r: %r is not drawn, LineChart is" % (key, chart))
+
+    def has_body(self) -> bool:
+        """Return True: the rows are drawn."""
+        return True
 
     def add_row(self, row: list[Any]) -> None:
         """Add a row."""

@@ -12,6 +12,10 @@ HASH_MODE = {"MLRUN_ARTIFACTS__GENERATE_TARGET_PATH_FROM_ARTIFACT_HASH": "true"}
 ROWS = "[{'x': 1, 'y': 0.5, 's': 'a'}, {'x': 2, 'y': None, 's': 'b'}, {'x': 3, 'y': 2.5, 's': 'a'}]"
 
 
+def doc_suffix(kind):
+    return ".csv" if kind == "table" else ".html"
+
+
 class KindsTest(WorkerCase):
     def log(self, *statements, env=None):
         """Run statements in a handler; return (answer, artifact records by key)."""
@@ -162,9 +166,12 @@ class KindsTest(WorkerCase):
             ("millrace.TableArtifact('k', 'a,b\\n', format='csv')", "table", None, b"a,b\n"),
         ):
             with self.subTest(statement):
-                doc = self.one("context.log_artifact(%s)" % statement)["doc"]
-                self.assertEqual((doc["kind"], doc["spec"].get("viewer")), (kind, viewer))
-                self.assertIn(text, self.read(doc["spec"]["target_path"]))
+                # With a local_path that is not there, as hub functions give: it names the suffix alone.
+                for more, suffix in (("", doc_suffix(kind)), (", local_path='plots/x.txt'", ".txt")):
+                    doc = self.one("context.log_artifact(%s%s)" % (statement, more))["doc"]
+                    self.assertEqual((doc["kind"], doc["spec"].get("viewer")), (kind, viewer), more)
+                    self.assertIn(text, self.read(doc["spec"]["target_path"]))
+                    self.assertEqual(os.path.splitext(doc["spec"]["target_path"])[1], suffix)
 
     def test_document(self):
         path = self.write("file (1).txt", "text")

@@ -58,7 +58,38 @@ class FacadeTest(WorkerCase):
             "import mlrun.frameworks": ("ModuleNotFoundError", "mlrun.frameworks"),
             "import mlrun.frameworks.sklearn": ("ModuleNotFoundError", "mlrun.frameworks"),
             "from mlrun.frameworks.sklearn import apply_mlrun": ("ModuleNotFoundError", "mlrun.frameworks"),
-            "from mlrun import new_function": ("ModuleNotFoundError", "mlrun.new_function"),
+            "from mlrun import nothing": ("ModuleNotFoundError", "mlrun.nothing"),
+            "from mlrun import get_run_db, mlconf; get_run_db()": ("NotImplementedError", "mlrun.get_run_db"),
+            "from mlrun.mlutils.data import get_sample": ("ModuleNotFoundError", "mlrun.mlutils"),
+            "from mlrun.model import new_task; new_task('x')": ("NotImplementedError", "mlrun.model.new_task"),
+            "from mlrun.artifacts import CodeArtifactSpec, LLMPromptArtifactSpec as L; L()": (
+                "NotImplementedError",
+                "mlrun.artifacts.LLMPromptArtifactSpec",
+            ),
+            "from mlrun.artifacts import CodeArtifactCodeType as C; C.PYTHON": (
+                "AttributeError",
+                "mlrun.artifacts.CodeArtifactCodeType.PYTHON",
+            ),
+            "from mlrun.datastore.targets import ParquetTarget as P; P(path='x')": (
+                "NotImplementedError",
+                "mlrun.datastore.ParquetTarget",
+            ),
+            "from mlrun.projects import MlrunProject; MlrunProject(metadata={})": (
+                "NotImplementedError",
+                "mlrun.projects.MlrunProject of another project",
+            ),
+            "import mlrun; mlrun.get_or_create_ctx('x').log_llm_prompt('k')": (
+                "AttributeError",
+                "MLClientCtx.log_llm_prompt",
+            ),
+            "import mlrun.errors; mlrun.errors.MLRunNothing": ("AttributeError", "mlrun.errors.MLRunNothing"),
+            "import mlrun.secrets; mlrun.secrets.SecretsStore": ("AttributeError", "mlrun.secrets.SecretsStore"),
+            "import mlrun.execution; mlrun.execution.x": ("AttributeError", "mlrun.execution.x"),
+            "import mlrun.package; mlrun.package.PackagersManager": (
+                "AttributeError",
+                "mlrun.package.PackagersManager",
+            ),
+            "import mlrun.config; mlrun.config.read_env": ("AttributeError", "mlrun.config.read_env"),
             "from mlrun.artifacts import Nothing": ("ModuleNotFoundError", "mlrun.artifacts.Nothing"),
             "from mlrun.serving import Nothing": ("ModuleNotFoundError", "mlrun.serving.Nothing"),
             "from mlrun.serving import V2ModelServer; V2ModelServer('m')": (
@@ -75,7 +106,7 @@ class FacadeTest(WorkerCase):
             ),
             "from mlrun.datastore.base import Nothing": ("ModuleNotFoundError", "mlrun.datastore.base.Nothing"),
             "import mlrun.utils.deep": ("ModuleNotFoundError", "mlrun.utils.deep"),
-            "import mlrun; mlrun.code_to_function('x')": ("AttributeError", "mlrun.code_to_function"),
+            "import mlrun; mlrun.code_to_function('x')": ("NotImplementedError", "mlrun.code_to_function"),
             "import mlrun; mlrun.frameworks.sklearn": ("AttributeError", "mlrun.frameworks"),
             "import mlrun; mlrun.utils.nothing": ("AttributeError", "mlrun.utils.nothing"),
             "import mlrun; mlrun.mlconf.httpdb": ("AttributeError", "the setting mlconf.httpdb"),
@@ -89,19 +120,51 @@ class FacadeTest(WorkerCase):
                 "store_manager.get_or_create_store",
             ),
             "import mlrun.datastore; mlrun.datastore.nothing": ("AttributeError", "mlrun.datastore.nothing"),
-            "from mlrun.run import new_function": ("ModuleNotFoundError", "mlrun.run.new_function"),
             "import mlrun; mlrun.get_or_create_ctx('x', spec={})": (
                 "NotImplementedError",
                 "get_or_create_ctx with an event or a spec",
             ),
         }
+        code = ["def handler():", "    found = {}"]
+        for statement in cases:
+            code += ["    try:", "        " + statement, "    except Exception as e:"]
+            code += ["        found[%r] = [type(e).__name__, str(e)]" % statement]
+        found = self.results("\n".join([*code, "    return found", ""]))["return"]
         for statement, (kind, what) in cases.items():
             with self.subTest(statement):
-                if what == "mlrun.utils.nothing" or what == "mlrun.datastore.base.Nothing":
-                    found = self.said(statement)
-                    self.assertEqual(found[0], kind)
-                    continue
-                self.assertEqual(self.said(statement), [kind, what + end])
+                self.assertEqual(found.get(statement), [kind, what + end])
+
+    def test_helpers_that_hub_functions_use(self):
+        code = """
+            from mlrun import Feature, MlrunProject, code_to_function, get_current_project, import_function, mount_v3io
+            from mlrun.artifacts import DatasetArtifact, artifact_types
+            from mlrun.datastore import parse_store_uri
+            from mlrun.datastore.store_resources import is_store_uri
+            from mlrun.features import Feature as Same
+            from mlrun.model import RunObject
+            from mlrun.utils import StorePrefix, parse_versioned_object_uri
+            from mlrun.utils.helpers import create_class, create_function
+            import mlrun
+
+            class Server(mlrun.runtimes.MLModelServer):
+                pass
+
+            def handler(context, run: RunObject = None):
+                uris = ("store://datasets/p/k#1:t@r", "store://p/k", "store://feature-vectors/p/v", "/x.csv")
+                assert Feature is Same and artifact_types["dataset"] is DatasetArtifact
+                project = context.get_project_object()
+                assert isinstance(project, MlrunProject) and project.name == get_current_project().name == context.project
+                return [
+                    [list(parse_store_uri(uri)) for uri in uris], is_store_uri(uris[0]), StorePrefix.FeatureVector,
+                    [list(parse_versioned_object_uri(uri, "mine")) for uri in ("p/n@h:t", "n", "n:t")],
+                    create_class("collections.OrderedDict").__name__, create_function("json.dumps")([1]),
+                    hasattr(context, "_mine"), Server.__name__,
+                ]
+            """
+        uris = [["datasets", "p/k#1:t@r"], ["artifacts", "p/k"], ["feature-vectors", "p/v"], [None, ""]]
+        versioned = [["p", "n", "t", "h"], ["mine", "n", "", ""], ["mine", "n", "t", ""]]
+        expected = [uris, True, "feature-vectors", versioned, "OrderedDict", "[1]", False, "Server"]
+        self.assertEqual(json.loads(json.dumps(self.results(code)["return"])), expected)
 
     def test_a_module_that_mentions_serving_can_be_imported(self):
         code = """

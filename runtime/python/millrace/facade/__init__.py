@@ -23,17 +23,27 @@ _HOMES = {
     "get_object": "run",
     "get_or_create_ctx": "run",
     "get_secret_or_env": "secrets",
+    "MlrunProject": "projects",
     "get_current_project": "projects",
     "handler": "package",
     "ArtifactType": "package",
     "DefaultPackager": "package",
     "LogHint": "package",
     "Packager": "package",
+    "Feature": "features",
     "mlconf": "config",
     "MLRunInvalidArgumentError": "errors",
     "MLRunNotFoundError": "errors",
 }
 __all__ = ["__version__", *_HOMES]
+# What steers runs and functions from outside, which is not here: modules that mention it can be imported.
+_NAMES = (
+    "HyperParamOptions", "NewTask", "RunObject", "RunStatus", "RunTemplate", "ToDBFunction", "auto_mount",
+    "build_function", "code_to_function", "deploy_function", "function_to_module", "get_or_create_project",
+    "get_pipeline", "get_run_db", "import_function", "load_project", "mount_pvc", "mount_v3io", "new_function",
+    "new_project", "new_task", "run_function", "run_local", "set_env_from_file", "set_environment",
+    "wait_for_pipeline_completion",
+)  # fmt: skip
 
 
 def get_version() -> str:
@@ -44,8 +54,8 @@ def get_version() -> str:
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(_facade.load(__name__ + "." + _HOMES[name]), name)
-    return _facade.submodule(__name__, name)
+    return _facade.absent(__name__, name, _NAMES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_facade.top()})
+    return sorted({*globals(), *_HOMES, *_facade.top()} - {"_HOMES", "_NAMES"})

@@ -9,25 +9,35 @@ from millrace import _facade
 
 _NAMES = (
     "Artifact",
-    "ArtifactMetadata",
-    "ArtifactSpec",
     "ChartArtifact",
     "DatasetArtifact",
     "DirArtifact",
     "DocumentArtifact",
-    "LinkArtifact",
+    "DocumentLoaderSpec",
     "ModelArtifact",
     "PlotArtifact",
     "PlotlyArtifact",
     "TableArtifact",
+    "artifact_types",
     "get_model",
     "update_dataset_meta",
     "update_model",
 )
-__all__ = [name for name in _NAMES if name in millrace.__all__]
+__all__ = list(_NAMES)
+_ABSENT = (
+    "ArtifactManager", "ArtifactMetadata", "ArtifactProducer", "ArtifactSpec", "ArtifactStatus", "CodeArtifact",
+    "CodeArtifactCodeType", "CodeArtifactSpec", "DatasetArtifactSpec", "DirArtifactSpec", "DocumentArtifactSpec",
+    "LLMPromptArtifact", "LLMPromptArtifactSpec", "LinkArtifact", "ModelArtifactSpec", "TableArtifactSpec",
+    "dict_to_artifact",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
+    if name == "artifact_types":
+        from millrace import _artifacts
+
+        kinds = ("", "artifact", "dir", "plot", "plotly", "table", "dataset", "model", "document")
+        return {kind: _artifacts.kinds(kind) for kind in kinds}
     if name in __all__:
         return getattr(millrace, name)
-    return _facade.submodule(__name__, name)
+    return _facade.absent(__name__, name, _ABSENT)

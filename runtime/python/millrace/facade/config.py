@@ -47,3 +47,7 @@ class Config:
 
 
 config = mlconf = Config()
+
+
+def __getattr__(name: str) -> Any:
+    return _facade.submodule(__name__, name)

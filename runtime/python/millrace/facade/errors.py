@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from millrace import _facade
+
 
 class MLRunBaseError(Exception):
     """The base of the errors below."""
@@ -160,3 +162,7 @@ def err_to_str(err: BaseException | None) -> str:
     from millrace._errors import text_of
 
     return text_of(err) if err is not None else ""
+
+
+def __getattr__(name: str) -> Any:
+    return _facade.submodule(__name__, name)

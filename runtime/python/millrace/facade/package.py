@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Callable, TypeVar
 
-from millrace import _context, _returns, _unpack
+from millrace import _context, _facade, _returns, _unpack
 from millrace._data import DataItem
 from millrace._packagers import DefaultPackager, Packager
 
@@ -139,3 +139,7 @@ def _parse(function: Any, arguments: dict[str, Any], given: dict[str, str | type
     for name, value in arguments.items():
         if isinstance(value, DataItem):
             arguments[name] = typed(name, value, annotations.get(name))
+
+
+def __getattr__(name: str) -> Any:
+    return _facade.submodule(__name__, name)

@@ -7,7 +7,11 @@ from typing import Any
 import millrace
 from millrace import _facade
 
-__all__ = ["get_current_project"]
+__all__ = ["MlrunProject", "get_current_project"]
+_NAMES = (
+    "ProjectMetadata", "ProjectSpec", "ProjectStatus", "build_function", "deploy_function", "get_or_create_project",
+    "load_project", "new_project", "pipeline_context", "run_function",
+)  # fmt: skip
 
 
 class _Metadata:
@@ -15,10 +19,12 @@ class _Metadata:
         self.name = name
 
 
-class _Project:
-    """The name and the artifact path of the run's project; more needs the package."""
+class MlrunProject:
+    """The name and the artifact path of the run's project; more, and any other project, needs the package."""
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any, **options: Any) -> None:
+        if given or options:
+            raise NotImplementedError(_facade.sentence("mlrun.projects.MlrunProject of another project"))
         context = millrace.get_context()
         self.name = context.project
         self.metadata = _Metadata(context.project)
@@ -34,6 +40,10 @@ class _Project:
         raise AttributeError(_facade.sentence("MlrunProject.%s" % name))
 
 
-def get_current_project(silent: bool = False) -> _Project:
+def get_current_project(silent: bool = False) -> MlrunProject:
     """Return what is known of the run's project."""
-    return _Project()
+    return MlrunProject()
+
+
+def __getattr__(name: str) -> Any:
+    return _facade.absent(__name__, name, _NAMES)

@@ -10,6 +10,10 @@ from millrace._context import MLClientCtx
 from millrace._data import DataItem
 
 __all__ = ["get_dataitem", "get_object", "get_or_create_ctx"]
+_NAMES = (
+    "code_to_function", "function_to_module", "get_pipeline", "import_function", "load_func_code", "new_function",
+    "run_local", "wait_for_pipeline_completion", "wait_for_runs_completion",
+)  # fmt: skip
 
 
 def get_or_create_ctx(
@@ -44,4 +48,4 @@ def get_object(
 
 
 def __getattr__(name: str) -> Any:
-    return _facade.submodule(__name__, name)
+    return _facade.absent(__name__, name, _NAMES)

@@ -6,6 +6,17 @@ from typing import Any
 
 from millrace import _facade, _jobs
 
+_NAMES = (
+    "ApplicationRuntime", "BaseRuntime", "DaskCluster", "DatabricksRuntime", "HandlerRuntime", "KubeResource",
+    "KubejobRuntime", "LocalRuntime", "MLModelServer", "NuclioStatus", "RemoteRuntime", "RemoteSparkRuntime",
+    "RuntimeKinds", "ServingRuntime", "Spark3JobRuntime", "get_runtime_class", "new_model_endpoint",
+    "new_v1_model_server", "new_v2_model_server", "serving_subkind",
+)  # fmt: skip
+
+
+class RunError(Exception):
+    """A run that has failed, for code that catches it."""
+
 
 def nuclio_init_hook(context: Any, data: dict[str, Any], kind: str) -> None:
     """Give the context of a deployed function what calls the handlers of jobs among data, a module's names."""
@@ -15,4 +26,4 @@ def nuclio_init_hook(context: Any, data: dict[str, Any], kind: str) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    return _facade.submodule(__name__, name)
+    return _facade.absent(__name__, name, _NAMES)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import millrace
+from millrace import _facade
 
 __all__ = ["get_secret_or_env"]
 
@@ -20,3 +21,7 @@ def get_secret_or_env(
     provider: Any = secret_provider.get if isinstance(secret_provider, dict) else secret_provider
     found = provider(name) if provider is not None else None
     return found or millrace.get_context().get_secret(name) or os.environ.get(name) or default
+
+
+def __getattr__(name: str) -> Any:
+    return _facade.submodule(__name__, name)
