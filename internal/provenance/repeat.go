@@ -1,6 +1,7 @@
 package provenance
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
@@ -47,6 +48,9 @@ func Repeat(original document.Object, uid string, changes Changes) (task documen
 	record := document.Map(original, "status", "provenance")
 	if document.String(original, "status", "reason") == "prepare" {
 		return nil, "", fault.Conflict("run %s could not be made ready, so there was no execution that could be repeated; start it again with 'millrace run'", id)
+	}
+	if kind := document.String(original, "metadata", "labels", "kind"); document.Map(record, "environment") == nil && slices.Contains([]string{"remote", "nuclio", "nuclio:mlrun"}, kind) {
+		return nil, "", fault.Precondition("run %s was executed by a deployed function (kind %s), of which it is not recorded what it used; send the run to the function again", id, kind)
 	}
 	if document.Map(record, "environment") == nil {
 		return nil, "", fault.Precondition("run %s was executed by its client and not by this system, so it is not recorded what it used; start it with 'millrace run' to have that recorded", id)

@@ -19,6 +19,7 @@ import (
 	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/digest"
 	"github.com/millrace/millrace/internal/document"
+	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/provenance"
 )
 
@@ -60,6 +61,9 @@ func (r *runner) observeInputs(ctx context.Context) (finish func()) {
 	}
 	return func() {
 		reading.Wait()
+		if document.Map(r.launch.Run, "spec", "rerun") != nil { // its verdict asks for that
+			r.noteMissing(ctx, inputs)
+		}
 		record := document.Object{}
 		if len(inputs) > 0 {
 			record["inputs"] = inputs
@@ -151,6 +155,24 @@ func (r *runner) remote(ctx context.Context, entry document.Object, url string) 
 		return entry
 	}
 	return Remote(ctx, r.stores(append(os.Environ(), r.environment()...)), url)
+}
+
+// noteMissing marks the inputs elsewhere that are not there. One that the code has read
+// has its digest, whatever is said here.
+func (r *runner) noteMissing(ctx context.Context, inputs document.Object) {
+	stores := r.stores(append(os.Environ(), r.environment()...))
+	for _, value := range inputs {
+		entry, _ := value.(document.Object)
+		url := document.String(entry, "url")
+		if strings.HasPrefix(url, "file://") || !strings.Contains(url, "://") {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), remoteTime)
+		if _, err := stores.Stat(ctx, url); fault.Is(err, fault.CodeNotFound) {
+			entry["missing"] = true
+		}
+		cancel()
+	}
 }
 
 // Remote describes the content behind a URL without reading it: its digest or its

@@ -103,6 +103,8 @@ def both(context):
     context.log_result("n", 1)
     context.log_artifact("text", body="always", local_path="text.txt")
 def size(data): return len(data.get())
+def ignores(data): return 1
+def sleeps(): time.sleep(60)
 def variable(): return os.environ.get("PROV_FOO", "")
 def helper():
     import prov_helper

@@ -38,6 +38,9 @@ func ask(t *testing.T, method, url string, body any) (int, document.Object) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(raw) == 0 {
+		return resp.StatusCode, nil
+	}
 	doc, err := document.DecodeObject(raw)
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", method, url, err, raw)
@@ -126,10 +129,40 @@ func TestRoutes(t *testing.T) {
 			t.Errorf("%s of a client's run is %q, want %q", field, got, want)
 		}
 	}
-	status, answer := ask(t, http.MethodPost, runs+"0123456789abcdef0123456789abcdef/rerun", document.Object{})
-	if status != http.StatusPreconditionFailed || !strings.Contains(string(document.Encode(answer)), "executed by its client") {
-		t.Errorf("repeating a client's run: %d %v", status, answer)
+	refused := func(uid string, want int, says string) {
+		t.Helper()
+		status, answer := ask(t, http.MethodPost, runs+uid+"/rerun", document.Object{})
+		if status != want || !strings.Contains(string(document.Encode(answer)), says) {
+			t.Errorf("repeating %s: %d %v, want %d and %q", uid, status, answer, want, says)
+		}
+		if _, log, exit := m.millrace(t, "rerun", uid); exit != 1 || !strings.Contains(log, says) || strings.Count(log, "\n") != 1 {
+			t.Errorf("rerun %s: exit status %d, %s", uid, exit, log)
+		}
 	}
+	refused("0123456789abcdef0123456789abcdef", http.StatusPreconditionFailed, "executed by its client")
+	for name, state := range map[string]string{"deployed": "completed", "waits": "pending", "works": "running"} {
+		if status, answer := ask(t, http.MethodPost, server.URL+"/api/v1/projects/default/runs/"+name, document.Object{
+			"metadata": document.Object{"name": name, "labels": document.Object{"kind": "remote"}}, "spec": document.Object{"function": function},
+			"status": document.Object{"state": state},
+		}); status != http.StatusOK {
+			t.Fatalf("store run: %d %v", status, answer)
+		}
+	}
+	refused("deployed", http.StatusPreconditionFailed, "executed by a deployed function")
+	refused("waits", http.StatusConflict, "is not over (pending)")
+	refused("works", http.StatusConflict, "is not over (running)")
+
+	out, log, _ = m.millrace(t, "run", "code.py", "--handler", "sleeps", "-o", "name", "--quiet", "--detach")
+	sleeper := strings.TrimSpace(out)
+	if _, log, exit := m.millrace(t, "abort", sleeper); exit != 0 {
+		t.Fatal(log)
+	}
+	refused(sleeper, http.StatusConflict, "was aborted")
+
+	if _, log, exit := m.millrace(t, "delete", "function", "code"); exit != 0 {
+		t.Fatal(log)
+	}
+	refused(uid, http.StatusNotFound, "Function not found")
 }
 
 // Equal runs at the same time may all execute; none gets a wrong result, and the

@@ -25,11 +25,12 @@ func S3(ctx context.Context, dir string) (*Server, error) {
 		return nil, err
 	}
 	root, meta := filepath.Join(dir, "s3"), filepath.Join(dir, "meta")
-	for _, dir := range []string{filepath.Join(root, "data"), meta} {
+	versions := filepath.Join(dir, "versions") // of buckets that ask for it
+	for _, dir := range []string{filepath.Join(root, "data"), meta, versions} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
 	return start(ctx, address, "/health", binary, "--port", address, "--access", S3Key, "--secret", S3Secret,
-		"--quiet", "--health", "/health", "posix", "--sidecar", meta, root)
+		"--quiet", "--health", "/health", "posix", "--sidecar", meta, "--versioning-dir", versions, root)
 }
