@@ -116,3 +116,55 @@ func TestRuns(t *testing.T) {
 		t.Error("a run differs from itself")
 	}
 }
+
+// A run in another state, of another client, has other things recorded: what is
+// known of both is compared.
+func TestRunsOfWhichUnlikeIsKnown(t *testing.T) {
+	t.Parallel()
+	side := func(text string) diff.RunSide { return diff.RunSide{Doc: object(t, text)} }
+	done := side(`{"metadata":{"uid":"u1","project":"p"},"spec":{"function":"p/f@1","handler":"h","parameters":{"password":"s1"},"inputs":{"d : str":"in.csv","e":"x"}},
+		"status":{"state":"completed","artifacts":[{"kind":"a","metadata":{"key":"m","hash":"aa"},"spec":{"size":3}}],"start_time":"2024-01-01T00:00:00+00:00","end_time":"2024-01-01T00:00:10+00:00",
+		"provenance":{"code":"sha256:1","inputs":{"d":{"digest":"sha256:d","url":"in.csv"}},"outputs":{"m":{"digest":"sha256:m"}},"environment":{"python":"3.11.7","lock":"sha256:l"}}}}`)
+	for name, c := range map[string]struct {
+		other diff.RunSide
+		want  map[string]string // by section; others have nothing
+	}{
+		"pending": {
+			side(`{"metadata":{"uid":"u2"},"spec":{"function":"p/f@1","handler":"h","parameters":{"password":"s1"},"inputs":{"d":"in.csv","e":"x"}},"status":{"state":"pending"}}`),
+			map[string]string{"state": "state", "artifacts": "m", "environment": "lock python", "duration": "seconds"},
+		},
+		"running": {
+			side(`{"metadata":{"uid":"u2"},"spec":{"function":"p/f@1","handler":"h","parameters":{"password":"s1"},"inputs":{"d":"in.csv","e":"x"}},
+				"status":{"state":"running","start_time":"2024-01-01T00:00:00+00:00","last_update":"2024-01-01T00:00:10+00:00","provenance":{"code":"sha256:1","environment":{"python":"3.11.7","lock":"sha256:l"}}}}`),
+			map[string]string{"state": "state", "artifacts": "m"},
+		},
+		"executed by its client": {
+			side(`{"metadata":{"uid":"u2"},"spec":{"function":"p/f@1","handler":"h","parameters":{"password":"s2"},"inputs":{"d":"in.csv","e":"y"}},
+				"status":{"state":"completed","artifacts":[{"kind":"a","metadata":{"key":"m","hash":"aa"},"spec":{"size":3}}],"start_time":"2024-01-01T00:00:00+00:00","end_time":"2024-01-01T00:00:10+00:00","provenance":{"code":"sha256:1"}}}`),
+			map[string]string{"parameters": "password", "inputs": "e", "environment": "lock python"},
+		},
+		"aborted, of another project and version": {
+			side(`{"metadata":{"uid":"u2","project":"q"},"spec":{"function":"q/f@2","handler":"h","parameters":{"password":"s1"},"inputs":{"d":"in.csv","e":"x"}},
+				"status":{"state":"aborted","error":"aborted by its user","start_time":"2024-01-01T00:00:00+00:00","end_time":"2024-01-01T00:00:10+00:00","provenance":{"environment":{"python":"3.11.7","lock":"sha256:l"}}}}`),
+			map[string]string{"state": "error state", "artifacts": "m", "code": "function"},
+		},
+	} {
+		for _, d := range []*diff.Runs{diff.CompareRuns(done, c.other), diff.CompareRuns(c.other, done)} {
+			for _, s := range d.Sections {
+				var paths []string
+				for _, change := range s.Changes {
+					paths = append(paths, change.Path)
+				}
+				if got := strings.Join(paths, " "); got != c.want[s.Name] {
+					t.Errorf("%s: %s: %q, want %q", name, s.Name, got, c.want[s.Name])
+				}
+			}
+			if text := string(document.Encode(d.Document())); strings.Contains(text, `"s1"`) || d.Equal() {
+				t.Errorf("%s: equal %t, %s", name, d.Equal(), text)
+			}
+		}
+		if d := diff.CompareRuns(c.other, c.other); !d.Equal() || d.FunctionA != "" {
+			t.Errorf("%s differs from itself: %s", name, document.Encode(d.Document()))
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package diff
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/millrace/millrace/internal/document"
@@ -73,28 +74,30 @@ func CompareRuns(a, b RunSide) *Runs {
 	add := func(name string, left, right any) {
 		d.Sections = append(d.Sections, Section{name, compareValues("", left, right)})
 	}
-	left, right := codeOf(a.Doc), codeOf(b.Doc)
-	add("code", left, right)
+	add("code", codeOf(a.Doc, b.Doc), codeOf(b.Doc, a.Doc))
 	if from, to := document.String(a.Doc, "spec", "function"), document.String(b.Doc, "spec", "function"); from != to && from != "" && to != "" {
 		d.FunctionA, d.FunctionB = from, to
 	}
 	add("parameters", document.Map(a.Doc, "spec", "parameters"), document.Map(b.Doc, "spec", "parameters"))
-	add("inputs", inputsOf(a.Doc), inputsOf(b.Doc))
+	left, right := agreed(inputsOf(a.Doc), inputsOf(b.Doc))
+	add("inputs", left, right)
 	add("environment", environmentOf(a), environmentOf(b))
 	add("seed", document.Object{"seed": document.Get(a.Doc, "status", "provenance", "seed")}, document.Object{"seed": document.Get(b.Doc, "status", "provenance", "seed")})
 	add("machine", machineOf(a.Doc), machineOf(b.Doc))
 	add("state", stateOf(a.Doc), stateOf(b.Doc))
 	add("results", document.Map(a.Doc, "status", "results"), document.Map(b.Doc, "status", "results"))
-	add("artifacts", artifactsOf(a.Doc), artifactsOf(b.Doc))
+	left, right = agreed(artifactsOf(a.Doc), artifactsOf(b.Doc))
+	add("artifacts", left, right)
 	add(durations, durationOf(a.Doc), durationOf(b.Doc))
 	return d
 }
 
-// codeOf is what identifies the code: its digest where it was recorded, else the
-// version of the function.
-func codeOf(doc document.Object) document.Object {
+// codeOf is what identifies the code of doc beside that of other: its digest where both
+// have one, else the version of the function.
+func codeOf(doc, other document.Object) document.Object {
 	out := document.Object{"handler": document.String(doc, "spec", "handler")}
-	if digest := document.String(doc, "status", "provenance", "code"); digest != "" {
+	digest := document.String(doc, "status", "provenance", "code")
+	if digest != "" && document.String(other, "status", "provenance", "code") != "" {
 		out["digest"] = digest
 		return out
 	}
@@ -103,17 +106,47 @@ func codeOf(doc document.Object) document.Object {
 	return out
 }
 
-// inputsOf are the inputs: by digest where it was recorded, else by address.
-func inputsOf(doc document.Object) document.Object {
-	out := document.Object{}
+// known is what is known of a thing, the surest first.
+type known [3]any
+
+// agreed makes of two sides what can be compared: of a thing that both have the surest
+// that is known on both. A run that has not begun has no digests yet; that is no difference.
+func agreed(a, b map[string]known) (left, right document.Object) {
+	left, right = document.Object{}, document.Object{}
+	surest := func(k known) any { return k[max(0, slices.IndexFunc(k[:], func(v any) bool { return !empty(v) }))] }
+	for name, x := range a {
+		left[name] = surest(x)
+		if y, ok := b[name]; ok {
+			for i := range x {
+				if !empty(x[i]) && !empty(y[i]) {
+					left[name], right[name] = x[i], y[i]
+					break
+				}
+			}
+		}
+	}
+	for name, y := range b {
+		if _, ok := right[name]; !ok {
+			right[name] = surest(y)
+		}
+	}
+	return left, right
+}
+
+// inputsOf are the inputs: their digests and addresses.
+func inputsOf(doc document.Object) map[string]known {
+	out := map[string]known{}
 	for name, url := range document.Map(doc, "spec", "inputs") {
 		name, _, _ = strings.Cut(name, ":")
-		out[strings.TrimSpace(name)] = url
+		out[strings.TrimSpace(name)] = known{nil, url}
 	}
 	for name := range document.Map(doc, "status", "provenance", "inputs") {
-		if digest := document.String(doc, "status", "provenance", "inputs", name, "digest"); digest != "" {
-			out[name] = digest
+		digest := document.String(doc, "status", "provenance", "inputs", name, "digest")
+		of := out[name]
+		if of[0] = digest; of[1] == nil {
+			of[1] = document.String(doc, "status", "provenance", "inputs", name, "url")
 		}
+		out[name] = of
 	}
 	return out
 }
@@ -151,26 +184,26 @@ func stateOf(doc document.Object) document.Object {
 	return document.Object{"state": document.String(doc, "status", "state"), "error": document.String(doc, "status", "error")}
 }
 
-// artifactsOf are what the run made: by digest where it was recorded, by the hash
-// that the artifact carries, else by size.
-func artifactsOf(doc document.Object) document.Object {
-	out := document.Object{}
+// artifactsOf are what the run made: the digests that were recorded, the hashes that the
+// artifacts carry, and their sizes.
+func artifactsOf(doc document.Object) map[string]known {
+	out := map[string]known{}
 	for _, item := range document.List(doc, "status", "artifacts") {
 		art, ok := item.(document.Object)
 		if !ok {
 			continue
 		}
-		key := document.String(art, "metadata", "key")
-		switch hash := document.String(art, "metadata", "hash"); {
-		case hash != "":
-			out[key] = "sha1:" + hash
-		default:
-			out[key] = document.Object{"size": document.Get(art, "spec", "size"), "kind": document.String(art, "kind")}
+		of := known{nil, nil, document.Object{"size": document.Get(art, "spec", "size"), "kind": document.String(art, "kind")}}
+		if hash := document.String(art, "metadata", "hash"); hash != "" {
+			of[1] = "sha1:" + hash
 		}
+		out[document.String(art, "metadata", "key")] = of
 	}
 	for name := range document.Map(doc, "status", "provenance", "outputs") {
 		if digest := document.String(doc, "status", "provenance", "outputs", name, "digest"); digest != "" {
-			out[name] = digest
+			of := out[name]
+			of[0] = digest
+			out[name] = of
 		}
 	}
 	return out
