@@ -53,6 +53,20 @@ func (w *recorder) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom lets the connection take a file as such.
+func (w *recorder) ReadFrom(from io.Reader) (n int64, err error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+		n, err = to.ReadFrom(from)
+	} else {
+		n, err = io.CopyBuffer(struct{ io.Writer }{w.ResponseWriter}, from, make([]byte, 256<<10))
+	}
+	w.bytes += n
+	return n, err
+}
+
 // Unwrap lets http.ResponseController reach the connection.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 

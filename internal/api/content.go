@@ -91,7 +91,7 @@ func contentWrite(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(200, document.Object{"url": written.URL, "size": written.Size, "digest": written.Digest, "sha1": written.SHA1})
+	return c.json(200, document.Object{"url": written.URL, "size": written.Size, "digest": written.Digest, "sha1": written.SHA1, "crc64nvme": written.CRC64})
 }
 
 func uploadState(c *call) error {

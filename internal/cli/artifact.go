@@ -179,7 +179,13 @@ func (e *env) similarKeys(c *client.Client, project, key string) []string {
 	return keys
 }
 
-var sha1Pattern = lazyregexp.New(`^[0-9a-f]{40}$`)
+var (
+	sha1Pattern  = lazyregexp.New(`^[0-9a-f]{40}$`)
+	crc64Pattern = lazyregexp.New(`^[0-9a-f]{16}$`)
+)
+
+// crc64Field is the CRC-64/NVME of the content in the status of a record.
+const crc64Field = "crc64nvme"
 
 // sourceOf says where the content of an artifact is. Files that are at hand are read
 // directly, others through the server.
@@ -203,7 +209,14 @@ func (e *env) sourceOf(connection *Connection, stores *datastore.Stores, doc doc
 	if hash := document.String(doc, "spec", "hash"); sha1Pattern.MatchString(hash) {
 		from.want.SHA1 = hash
 	}
-	if datastore.Scheme(target) == "file" && !e.atHand(connection, target) {
+	if datastore.Scheme(target) != "file" {
+		return from, nil
+	}
+	// A file is read faster than its SHA-1 can be taken.
+	if crc64 := document.String(doc, "status", crc64Field); !from.dir && crc64Pattern.MatchString(crc64) {
+		from.want.CRC64, from.want.SHA1 = crc64, ""
+	}
+	if !e.atHand(connection, target) {
 		from.file = func(url string) datastore.Opener {
 			return func(ctx context.Context, r datastore.Range) (io.ReadCloser, datastore.Info, error) {
 				return connection.Client.OpenContent(ctx, project, url, r)
@@ -370,6 +383,9 @@ func runArtifactPut(e *env, o artifactPutOptions) error {
 			},
 			"status": document.Object{"state": "created"},
 		}
+		if written.CRC64 != "" {
+			document.Set(doc, written.CRC64, "status", crc64Field)
+		}
 		stored, err := connection.Client.StoreArtifact(e.soft, project, o.key, o.tag, doc)
 		if err != nil {
 			return err
@@ -400,7 +416,7 @@ type sender struct {
 func (s *sender) open() (io.ReadCloser, error) { return os.Open(s.file) }
 
 func (s *sender) send(o artifactPutOptions) (datastore.Written, error) {
-	options := datastore.PutOptions{Size: s.info.Size(), Sums: datastore.SHA1, Resume: true, Progress: s.meter.add}
+	options := datastore.PutOptions{Size: s.info.Size(), Sums: datastore.SHA1 | datastore.CRC64, Resume: true, Progress: s.meter.add}
 	if o.path != "" {
 		target, err := s.chosen(o)
 		if err != nil {
@@ -517,7 +533,7 @@ func (s *sender) once(u client.Upload) (got datastore.Written, err error) {
 		return datastore.Written{}, err
 	}
 	defer file.Close()
-	sums := datastore.NewSumReader(s.soft, file, s.info.Size(), datastore.SHA256, func(n int64) { counted += n; s.meter.add(n) })
+	sums := datastore.NewSumReader(s.soft, file, s.info.Size(), datastore.CRC64, func(n int64) { counted += n; s.meter.add(n) })
 	defer sums.Stop()
 	if _, err := io.CopyN(io.Discard, sums, offset); err != nil {
 		return datastore.Written{}, err
@@ -530,8 +546,8 @@ func (s *sender) once(u client.Upload) (got datastore.Written, err error) {
 	if err != nil {
 		return got, err
 	}
-	if own.Digest != got.Digest {
-		return got, fault.Unavailable("the server has received %s as %s; %s changed meanwhile, or the transfer is faulty", own.Digest, got.Digest, s.file)
+	if own.CRC64 != got.CRC64 {
+		return got, fault.Unavailable("the server has received %s with the CRC-64 %s, not %s; the file changed meanwhile, or the transfer is faulty", s.file, got.CRC64, own.CRC64)
 	}
 	return got, nil
 }

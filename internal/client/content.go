@@ -138,9 +138,9 @@ func (c *Client) SendContent(ctx context.Context, u Upload, offset, length int64
 		return datastore.Written{}, err
 	}
 	size, _ := document.Int(doc, "size")
-	written := datastore.Written{URL: document.String(doc, "url"), Size: size, Digest: document.String(doc, "digest"), SHA1: document.String(doc, "sha1")}
-	if written.URL == "" {
-		return written, fault.Unavailable("the server at %s stores no content; it is of an older version", c.base)
+	written := datastore.Written{URL: document.String(doc, "url"), Size: size, Digest: document.String(doc, "digest"), SHA1: document.String(doc, "sha1"), CRC64: document.String(doc, "crc64nvme")}
+	if written.URL == "" || written.CRC64 == "" {
+		return written, fault.Unavailable("the server at %s stores no content, or does not say its CRC-64; it is of another version", c.base)
 	}
 	return written, nil
 }

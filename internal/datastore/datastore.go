@@ -4,7 +4,7 @@
 // What is written becomes visible whole or not at all: a reader never sees the
 // beginning of an object whose writer was killed, ran out of space or lost its
 // connection. Memory is bounded whatever the size of an object. Everything that is
-// written is summed on its way (SHA-256 and SHA-1).
+// written is summed on its way (SHA-256, SHA-1 and CRC-64/NVME, as asked for).
 //
 // A store:// URL names an artifact; a Resolver turns it into the URL of its content.
 // Errors that the caller can do something about carry a fault code.
@@ -103,6 +103,7 @@ type Written struct {
 	Size   int64
 	Digest string // sha256:<hex>
 	SHA1   string // hex
+	CRC64  string // hex, CRC-64/NVME
 }
 
 // Range selects bytes of an object; the zero value is all of it.

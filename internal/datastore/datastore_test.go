@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/minio/crc64nvme"
 
 	"github.com/millrace/millrace/internal/datastore"
 	"github.com/millrace/millrace/internal/fault"
@@ -271,7 +274,18 @@ func TestDownloadGoesOn(t *testing.T) {
 	if _, stat := os.Stat(dest + "2"); !fault.Is(err, fault.CodePrecondition) || stat == nil {
 		t.Errorf("a wrong sum: %v", err)
 	}
+	for want, code := range map[string]fault.Code{crc64(data): "", strings.Repeat("0", 16): fault.CodePrecondition} {
+		_, err := datastore.Download(context.Background(), open, dest+"3", datastore.DownloadOptions{CRC64: want, Sums: datastore.NoSums})
+		if (err != nil || code != "") && !fault.Is(err, code) {
+			t.Errorf("CRC-64 %s: %v", want, err)
+		}
+		if err := os.Remove(dest + "3"); (err == nil) != (code == "") {
+			t.Errorf("CRC-64 %s: the file is there: %t", want, err == nil)
+		}
+	}
 }
+
+func crc64(data []byte) string { return fmt.Sprintf("%016x", crc64nvme.Checksum(data)) }
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
@@ -298,8 +312,12 @@ func TestInbox(t *testing.T) {
 	}
 	u.Offset, u.Length = have, int64(len(data))-have
 	written, err := in.Receive(ctx, u, bytes.NewReader(data[have:]))
-	if err != nil || written.Digest != digest(data) || filepath.Base(written.URL) != written.SHA1+".bin" {
+	if err != nil || written.CRC64 != crc64(data) || filepath.Base(written.URL) != written.SHA1+".bin" {
 		t.Fatalf("%+v, %v", written, err)
+	}
+	elsewhere := datastore.Upload{Token: strings.Repeat("cd", 16), Folder: "memory://inbox", Length: -1}
+	if got, err := in.Receive(ctx, elsewhere, bytes.NewReader(data)); err != nil || got.SHA1 != written.SHA1 || got.CRC64 != written.CRC64 || got.URL != "memory://inbox/"+got.SHA1 {
+		t.Errorf("into another store: %+v, %v", got, err)
 	}
 	if raw, err := os.ReadFile(written.URL); err != nil || !bytes.Equal(raw, data) {
 		t.Error(err)
@@ -308,5 +326,48 @@ func TestInbox(t *testing.T) {
 		if _, err := in.Have(token); !fault.Is(err, fault.CodeInvalid) {
 			t.Errorf("token %q: %v", token, err)
 		}
+	}
+}
+
+// TestServe asks for a file, and for one that gets shorter while it is sent.
+func TestServe(t *testing.T) {
+	t.Parallel()
+	file, data := filepath.Join(t.TempDir(), "file"), random(64<<20)
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stores := datastore.New(datastore.Options{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := stores.Serve(w, r, file); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	get := func(header string, meanwhile func()) ([]byte, error) {
+		r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Range", header)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		meanwhile()
+		return io.ReadAll(response.Body)
+	}
+	for header, want := range map[string][]byte{"": data, "bytes=5-9": data[5:10], "bytes=-7": data[len(data)-7:], "bytes=1048577-": data[1<<20+1:]} {
+		if got, err := get(header, func() {}); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes, not %d; %v", header, len(got), len(want), err)
+		}
+	}
+	got, err := get("", func() {
+		if err := os.Truncate(file, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err == nil {
+		t.Errorf("a file that got shorter was sent with %d bytes and no error", len(got))
 	}
 }

@@ -16,8 +16,8 @@ type Opener func(ctx context.Context, r Range) (io.ReadCloser, Info, error)
 
 // DownloadOptions say what is known about the content.
 type DownloadOptions struct {
-	Digest, SHA1 string // what the content has to have; "" does not ask
-	Sums         Sums   // what Written has to tell; what is compared is summed in any case
+	Digest, SHA1, CRC64 string // what the content has to have; "" does not ask
+	Sums                Sums   // what Written has to tell; what is compared is summed in any case
 	// Progress is told the bytes that are there and how many there will be, -1 when
 	// that is not known; may be nil.
 	Progress func(done, total int64)
@@ -134,6 +134,9 @@ func (d *download) sums(info Info) Sums {
 	if d.options.SHA1 != "" {
 		sums |= SHA1
 	}
+	if d.options.CRC64 != "" {
+		sums |= CRC64
+	}
 	return sums
 }
 
@@ -159,7 +162,7 @@ func (d *download) fill(ctx context.Context, file *os.File, body io.Reader, offs
 
 func (d *download) verify(written Written, info Info) error {
 	for _, check := range []struct{ want, got string }{
-		{d.options.Digest, written.Digest}, {info.Digest, written.Digest}, {d.options.SHA1, written.SHA1},
+		{d.options.Digest, written.Digest}, {info.Digest, written.Digest}, {d.options.SHA1, written.SHA1}, {d.options.CRC64, written.CRC64},
 	} {
 		if check.want != "" && check.want != check.got {
 			return fault.Precondition("%s was to have the sum %s and has %s; nothing is kept", d.dest, check.want, check.got)

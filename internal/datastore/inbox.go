@@ -159,19 +159,36 @@ func (in *Inbox) same(ctx context.Context, target place, written Written) (bool,
 	if err != nil {
 		return false, err
 	}
-	there, err := Sum(ctx, body, SHA256, nil)
+	there, err := Sum(ctx, body, SHA1, nil)
 	if err := errors.Join(err, body.Close()); err != nil {
 		return false, err
 	}
-	if there.Digest != written.Digest {
+	if there.SHA1 != written.SHA1 {
 		return false, fault.Conflict("%s is there with other content, which stays", target.url)
 	}
 	return true, nil
 }
 
+// sums are those that name content and that its sender compares; stores of objects
+// are told its digest, too.
+func (in *Inbox) sums(ctx context.Context, folder string) (Sums, error) {
+	at, err := in.stores.place(ctx, strings.TrimRight(folder, "/")+"/content")
+	if err != nil {
+		return 0, err
+	}
+	if _, ok := at.bucket.(files); ok {
+		return SHA1 | CRC64, nil
+	}
+	return SHA1 | CRC64 | SHA256, nil
+}
+
 // take appends body to the file and sums all of it.
 func (in *Inbox) take(ctx context.Context, file *os.File, u Upload, body io.Reader) (Written, error) {
-	sums := newSummer(0)
+	which, err := in.sums(ctx, u.Folder)
+	if err != nil {
+		return Written{}, err
+	}
+	sums := newSummer(which)
 	defer sums.stop()
 	total := int64(-1)
 	if u.Length >= 0 {
@@ -182,7 +199,7 @@ func (in *Inbox) take(ctx context.Context, file *os.File, u Upload, body io.Read
 		return Written{}, err
 	}
 	reader.from, reader.want = body, total
-	_, err := reader.WriteTo(&steady{file: file, from: u.Offset, until: u.Offset})
+	_, err = reader.WriteTo(&steady{file: file, from: u.Offset, until: u.Offset})
 	if err == nil {
 		err = file.Sync()
 	}
@@ -225,7 +242,10 @@ func (in *Inbox) deliver(ctx context.Context, path string, u Upload, written Wri
 		return Written{}, err
 	}
 	defer file.Close()
-	stored, err := put(ctx, target, file, PutOptions{Size: written.Size, Digest: written.Digest})
+	stored, err := put(ctx, target, file, PutOptions{Size: written.Size, Digest: written.Digest, Sums: SHA1 | CRC64})
+	if err == nil && stored.SHA1 != written.SHA1 { // there is no digest where a file goes to another disk
+		err = fault.Unavailable("%s was read back with another sum than it arrived with; send it again", path)
+	}
 	if err != nil {
 		return Written{}, err
 	}

@@ -187,7 +187,7 @@ func (r *checkedReader) passed(n int, err error) (int, error) {
 		return n, r.err
 	}
 	r.written.Size = r.read
-	r.written.Digest, r.written.SHA1 = r.sums.sum()
+	r.written.Digest, r.written.SHA1, r.written.CRC64 = r.sums.sum()
 	if r.digest != "" && r.digest != r.written.Digest {
 		r.err = fault.Invalid("the content has the digest %s, not %s; send it again", r.written.Digest, r.digest)
 		return n, r.err

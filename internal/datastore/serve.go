@@ -2,8 +2,10 @@ package datastore
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 )
 
@@ -55,16 +57,28 @@ func (s *Stores) Serve(w http.ResponseWriter, r *http.Request, rawURL string) er
 	if status == http.StatusRequestedRangeNotSatisfiable {
 		return nil
 	}
-	if length >= 0 { // a file that grows meanwhile gives what was announced
-		body = struct {
-			io.Reader
-			io.Closer
-		}{&exact{from: body, left: length}, body}
-	}
-	if err := Pump(w, body); err != nil && context.Cause(r.Context()) == nil {
+	if err := give(w, body, length); err != nil && context.Cause(r.Context()) == nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// give writes length bytes of body, all of it below 0: a file that grows meanwhile
+// gives what was announced. A file goes to the connection as such, so that the
+// kernel can send it.
+func give(w io.Writer, body io.Reader, length int64) error {
+	if length < 0 {
+		return Pump(w, body)
+	}
+	file, ok := body.(*os.File)
+	if !ok {
+		return Pump(w, &exact{from: body, left: length})
+	}
+	_, err := io.CopyN(w, file, length)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // exact gives left bytes, and io.ErrUnexpectedEOF when there are fewer.

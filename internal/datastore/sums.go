@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"hash"
 	"sync"
+
+	"github.com/minio/crc64nvme"
 )
 
 // Sums selects the sums that are taken of content on its way; the zero value takes
@@ -16,6 +18,7 @@ type Sums uint8
 const (
 	SHA256 Sums = 1 << iota
 	SHA1
+	CRC64  // CRC-64/NVME: finds what was damaged, not what was forged, at six times the speed of SHA-1
 	NoSums // those alone that something is compared with
 )
 
@@ -24,12 +27,12 @@ const (
 // copies into them; room and advance let a reader fill them itself. sum ends it,
 // stop ends it without a sum; one of them has to be called.
 type summer struct {
-	sha256, sha1 hash.Hash // nil for one that is not taken
-	to           []chan *block
-	free         chan *block // in the order in which they become free
-	current      *block
-	working      sync.WaitGroup
-	done         bool
+	sha256, sha1, crc64 hash.Hash // nil for one that is not taken
+	to                  []chan *block
+	free                chan *block // in the order in which they become free
+	current             *block
+	working             sync.WaitGroup
+	done                bool
 }
 
 type block struct {
@@ -53,13 +56,16 @@ func newSummer(sums Sums) *summer {
 	if sums == 0 || sums&SHA1 != 0 {
 		s.sha1 = sha1.New() //nolint:gosec // see the import
 	}
+	if sums == 0 || sums&CRC64 != 0 {
+		s.crc64 = crc64nvme.New()
+	}
 	return s
 }
 
 // hashes are those that are taken.
 func (s *summer) hashes() []hash.Hash {
 	var all []hash.Hash
-	for _, h := range []hash.Hash{s.sha256, s.sha1} {
+	for _, h := range []hash.Hash{s.sha256, s.sha1, s.crc64} {
 		if h != nil {
 			all = append(all, h)
 		}
@@ -150,7 +156,7 @@ func (s *summer) hand() {
 }
 
 // sum ends the summing; a sum that is not taken is "".
-func (s *summer) sum() (digest, sha1Hex string) {
+func (s *summer) sum() (digest, sha1Hex, crc64Hex string) {
 	s.stop()
 	if s.current != nil {
 		for _, h := range s.hashes() {
@@ -164,7 +170,10 @@ func (s *summer) sum() (digest, sha1Hex string) {
 	if s.sha1 != nil {
 		sha1Hex = hex.EncodeToString(s.sha1.Sum(nil))
 	}
-	return digest, sha1Hex
+	if s.crc64 != nil {
+		crc64Hex = hex.EncodeToString(s.crc64.Sum(nil))
+	}
+	return digest, sha1Hex, crc64Hex
 }
 
 func (s *summer) stop() {
