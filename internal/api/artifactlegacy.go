@@ -60,7 +60,7 @@ func artifactGetLegacy(c *call) error {
 		return err
 	}
 	if format == "minimal" {
-		minimalArtifact(doc)
+		doc = artifact.Minimal(doc)
 	}
 	return c.json(200, document.Object{"data": doc})
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/store"
@@ -121,7 +122,7 @@ func artifactGet(c *call) error {
 		return err
 	}
 	if format == "minimal" {
-		minimalArtifact(doc)
+		doc = artifact.Minimal(doc)
 	}
 	return c.json(200, doc)
 }
@@ -132,23 +133,6 @@ func (c *call) uid() string {
 		return uid
 	}
 	return c.str("uid")
-}
-
-var minimalArtifactSpec = []string{"producer", "db_key", "size", "framework", "algorithm", "metrics", "target_path"}
-
-// minimalArtifact drops what the minimal format leaves out.
-func minimalArtifact(doc document.Object) {
-	for key := range doc {
-		if !slices.Contains([]string{"kind", "metadata", "status", "project", "spec"}, key) {
-			delete(doc, key)
-		}
-	}
-	spec := document.Map(doc, "spec")
-	for key := range spec {
-		if !slices.Contains(minimalArtifactSpec, key) {
-			delete(spec, key)
-		}
-	}
 }
 
 func artifactList(c *call) error {
@@ -177,8 +161,8 @@ func artifactList(c *call) error {
 		filter.Page = window
 		docs, more, err := c.s.opts.Store.ArtifactList(c.ctx(), filter)
 		if format == "minimal" {
-			for _, doc := range docs {
-				minimalArtifact(doc)
+			for i, doc := range docs {
+				docs[i] = artifact.Minimal(doc)
 			}
 		}
 		return list(docs), more, err

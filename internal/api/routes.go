@@ -1,6 +1,10 @@
 package api
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/millrace/millrace/internal/artifact"
+)
 
 // Groups of parameters that several routes share.
 var (
@@ -32,7 +36,7 @@ var (
 	}
 	artifactFilters = []param{
 		nameParam, str("tag", "tag; * and nothing select all"), labelParam, strs("kind", "kinds to return"),
-		enum("category", "group of kinds to return", "model", "dataset", "other"), iterParam,
+		enum("category", "group of kinds to return", artifact.Categories...), iterParam,
 		boolean("best-iteration", "only what is marked as best"), str("tree", "producer id"),
 		str("producer_uri", "part of the producer's URI"), integer("limit", 0, "return at most this many; 0 means all"),
 		moment("since", "changed at or after"), moment("until", "changed at or before"), formatParam,
@@ -204,7 +208,7 @@ func artifactRoutes() []*route {
 			takes(str("key", "key of the artifact; required"), str("tag", "tag")), answers(200, "Empty")),
 		v1("deleteArtifactsLegacy", "DELETE", all, "Delete the artifacts that match", artifactDeleteManyLegacy, takes(deleteMany...), answers(200, "Empty")),
 		v1("listArtifactTags", "GET", "/projects/{project}/artifact-tags", "Tags in use", artifactTags,
-			takes(enum("category", "group of kinds", "model", "dataset", "other")), answers(200, "TagList")),
+			takes(enum("category", "group of kinds", artifact.Categories...)), answers(200, "TagList")),
 		v1("appendTag", "PUT", "/projects/{project}/tags/{tag}", "Give artifacts a tag", tagAppend, body("TagRequest"), answers(200, "TagAnswer")),
 		v1("replaceTags", "POST", "/projects/{project}/tags/{tag}", "Give artifacts a tag instead of all others", tagReplace, body("TagRequest"), answers(200, "TagAnswer")),
 		v1("deleteTag", "DELETE", "/projects/{project}/tags/{tag}", "Take a tag from artifacts", tagDelete, body("TagRequest"), silent(204)),

@@ -15,30 +15,21 @@ import (
 // The kinds that the rules below treat differently. Any other word is a plain
 // artifact to them.
 const (
-	KindModel   = "model"
-	KindDataset = "dataset"
-	KindTable   = "table"
-	KindDir     = "dir"
-	KindLink    = "link"
+	KindModel    = "model"
+	KindDataset  = "dataset"
+	KindDocument = "document"
+	KindPrompt   = "llm-prompt"
+	KindTable    = "table"
+	KindDir      = "dir"
+	KindLink     = "link"
 )
 
-// The categories of a list.
-const (
-	CategoryModel   = "model"
-	CategoryDataset = "dataset"
-	CategoryOther   = "other"
-)
+// CategoryOther is the category of a list with all kinds that are no category of
+// their own.
+const CategoryOther = "other"
 
-// CategoryOf returns the category of a kind.
-func CategoryOf(kind string) string {
-	switch kind {
-	case KindModel:
-		return CategoryModel
-	case KindDataset:
-		return CategoryDataset
-	}
-	return CategoryOther
-}
+// Categories are the categories of a list, in the order in which messages have them.
+var Categories = []string{KindModel, KindDataset, KindDocument, KindPrompt, CategoryOther}
 
 // Key returns metadata.key; documents of the old flat layout have it at the top.
 func Key(doc document.Object) string {

@@ -63,6 +63,8 @@ func TestURI(t *testing.T) {
 		"store://datasets/demo/raw":                {Prefix: "datasets", Project: "demo", Key: "raw"},
 		"store://models/demo/m:latest@5b1b^9cf4":   {Prefix: "models", Project: "demo", Key: "m", Tag: "latest", Tree: "5b1b", UID: "9cf4"},
 		"store://models/demo/m^9cf4":               {Prefix: "models", Project: "demo", Key: "m", UID: "9cf4"},
+		"store://llm-prompts/demo/ask@t1":          {Prefix: "llm-prompts", Project: "demo", Key: "ask", Tree: "t1"},
+		"store://documents/demo/text":              {Prefix: "documents", Project: "demo", Key: "text"},
 		"store://artifacts/raw:latest":             {Prefix: "artifacts", Key: "raw", Tag: "latest"},
 		"store://artifacts/a/b/c.d-e_f@5b1b9cf4a1": {Prefix: "artifacts", Project: "a/b", Key: "c.d-e_f", Tree: "5b1b9cf4a1"},
 	} {
@@ -101,8 +103,8 @@ func TestValidate(t *testing.T) {
 
 func TestMinimal(t *testing.T) {
 	t.Parallel()
-	got := artifact.Minimal(object(`{"kind":"model","metadata":{"key":"k"},"spec":{"size":1,"inputs":[],"db_key":"d"},"status":{},"x":1}`))
-	if text := string(document.Encode(got)); text != `{"kind":"model","metadata":{"key":"k"},"spec":{"db_key":"d","size":1},"status":{}}` {
+	got := artifact.Minimal(object(`{"kind":"model","metadata":{"key":"k"},"spec":{"size":1,"inputs":[],"db_key":"d"},"status":{"state":"created","preview":[[1]]},"x":1}`))
+	if text := string(document.Encode(got)); text != `{"kind":"model","metadata":{"key":"k"},"spec":{"db_key":"d","size":1},"status":{"state":"created"}}` {
 		t.Error(text)
 	}
 }

@@ -224,13 +224,16 @@ func LinkOf(doc document.Object, key, tree string) (Link, error) {
 }
 
 // minimalSpec are the fields of spec that the minimal format keeps.
-var minimalSpec = []string{"producer", "db_key", "size", "framework", "algorithm", "metrics", "target_path"}
+var minimalSpec = []string{"producer", "db_key", "size", "framework", "algorithm", "metrics", "target_path", "parent_uri", "has_children"}
 
 // Minimal returns the minimal format of doc for lists. It shares its values with
 // doc.
 func Minimal(doc document.Object) document.Object {
 	out, spec := document.Object{}, document.Object{}
-	for _, key := range []string{"kind", "metadata", "status", "project"} {
+	if state := document.Get(doc, "status", "state"); state != nil {
+		out["status"] = document.Object{"state": state}
+	}
+	for _, key := range []string{"kind", "metadata", "project"} {
 		if value, ok := doc[key]; ok {
 			out[key] = value
 		}

@@ -11,9 +11,9 @@ import (
 
 // URI is the address of an artifact:
 //
-//	store://<artifacts|models|datasets>/<project>/<db key>[#<iter>][:<tag>][@<tree>][^<uid>]
+//	store://<artifacts|models|datasets|documents|llm-prompts>/<project>/<db key>[#<iter>][:<tag>][@<tree>][^<uid>]
 type URI struct {
-	Prefix  string // artifacts, models or datasets
+	Prefix  string // artifacts, models, datasets, documents or llm-prompts
 	Project string
 	Key     string // the db key
 	Iter    int
@@ -25,13 +25,16 @@ type URI struct {
 
 const scheme = "store://"
 
-// Prefix returns the first part of the URI of an artifact of that kind.
+// Prefix returns the first part of the URI of an artifact of that kind. Documents
+// have that of plain artifacts, as in the client; documents is read only.
 func Prefix(kind string) string {
 	switch kind {
 	case KindModel:
 		return "models"
 	case KindDataset:
 		return "datasets"
+	case KindPrompt:
+		return "llm-prompts"
 	}
 	return "artifacts"
 }
@@ -79,7 +82,7 @@ func ParseURI(s string) (URI, error) {
 		return URI{}, fault.Invalid("%q is not the address of an artifact; it has to begin with %s", clip(s), scheme)
 	}
 	uri := URI{Prefix: "artifacts"}
-	for _, prefix := range []string{"artifacts", "models", "datasets"} {
+	for _, prefix := range []string{"artifacts", "models", "datasets", "documents", "llm-prompts"} {
 		if cut, ok := strings.CutPrefix(rest, prefix+"/"); ok {
 			uri.Prefix, rest = prefix, cut
 			break
@@ -87,7 +90,7 @@ func ParseURI(s string) (URI, error) {
 	}
 	m := uriPattern.FindStringSubmatch(rest)
 	if m == nil {
-		return URI{}, fault.Invalid("%q is not the address of an artifact; write store://<artifacts|models|datasets>/<project>/<key>[#<iter>][:<tag>][@<tree>][^<uid>]", clip(s))
+		return URI{}, fault.Invalid("%q is not the address of an artifact; write store://<artifacts|models|datasets|documents|llm-prompts>/<project>/<key>[#<iter>][:<tag>][@<tree>][^<uid>]", clip(s))
 	}
 	uri.Project, uri.Key, uri.Tag, uri.Tree, uri.UID = m[1], m[2], m[4], m[5], m[6]
 	if m[3] != "" {

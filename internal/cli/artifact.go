@@ -583,10 +583,10 @@ func newArtifactList(e *env) *cobra.Command {
 	flags.IntVar(&o.limit, "limit", 0, "at most so many (default: all)")
 	flags.StringVar(&o.match, "name", "", "only with this name; ~TEXT for names that contain TEXT")
 	flags.StringVar(&o.tag, "tag", "", "only with this tag")
-	flags.StringVar(&o.category, "category", "", "only model, dataset or other")
+	flags.StringVar(&o.category, "category", "", "only model, dataset, document, llm-prompt or other")
 	flags.BoolVarP(&recursive, "recursive", "r", false, "of a URL: with all folders below")
 	registerWords(cmd, "output", "table", "wide", "json", "yaml", "name")
-	registerWords(cmd, "category", "model", "dataset", "other")
+	registerWords(cmd, "category", artifact.Categories...)
 	return cmd
 }
 

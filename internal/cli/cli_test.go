@@ -154,7 +154,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"get", "pods"}, `there is no kind "pods"`},
 		{[]string{"get", "runs", "--limit", "-1"}, "--limit -1 must not be negative"},
 		{[]string{"get", "runs", "--limit", "x"}, "invalid argument"},
-		{[]string{"get", "artifacts", "--category", "x"}, `--category "x" must be model, dataset or other`},
+		{[]string{"get", "artifacts", "--category", "x"}, `--category "x" must be one of model, dataset, document, llm-prompt, other`},
 		{[]string{"logs"}, `"millrace logs" needs one RUN`},
 		{[]string{"logs", "a", "b"}, `takes one RUN and no more, got "b" too`},
 		{[]string{"logs", "a", "--attempt", "-1"}, "--attempt -1"},

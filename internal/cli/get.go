@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/client"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
@@ -121,11 +122,11 @@ no error. On a terminal tables are cut to its width, elsewhere they are not.`,
 	flags.StringVar(&o.match, "name", "", "only with this name; ~TEXT for names that contain TEXT")
 	flags.StringVar(&o.tag, "tag", "", "functions and artifacts: only with this tag")
 	flags.BoolVar(&o.versions, "versions", false, "functions: all versions, not just the tagged")
-	flags.StringVar(&o.category, "category", "", "artifacts: only model, dataset or other")
+	flags.StringVar(&o.category, "category", "", "artifacts: only model, dataset, document, llm-prompt or other")
 	flags.StringVar(&o.since, "since", "", "runs: only started within this time, such as 30m, 24h or 7d")
 	flags.StringVar(&o.sort, "sort", "", "iterations: by iter, param.NAME or output.NAME, with - before it from the largest")
 	registerWords(cmd, "output", "table", "wide", "json", "yaml", "name", "csv")
-	registerWords(cmd, "category", "model", "dataset", "other")
+	registerWords(cmd, "category", artifact.Categories...)
 	return cmd
 }
 
@@ -171,11 +172,10 @@ func runGet(e *env, o getOptions) error {
 }
 
 func checkCategory(category string) error {
-	switch category {
-	case "", "model", "dataset", "other":
+	if category == "" || slices.Contains(artifact.Categories, category) {
 		return nil
 	}
-	return usagef("--category %q must be model, dataset or other", category)
+	return usagef("--category %q must be one of %s", category, strings.Join(artifact.Categories, ", "))
 }
 
 func stateWords() string {

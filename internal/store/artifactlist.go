@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/document"
@@ -120,12 +121,13 @@ func artifactConditions(d *dialect, f ArtifactFilter) (conditions, error) {
 	c.in("a.kind", f.Kinds)
 	switch f.Category {
 	case "":
-	case artifact.CategoryModel, artifact.CategoryDataset:
-		c.add("a.kind = ?", f.Category)
 	case artifact.CategoryOther:
-		c.add("a.kind NOT IN ('model', 'dataset')")
+		c.add("a.kind NOT IN ('model', 'dataset', 'document', 'llm-prompt')")
 	default:
-		return c, fault.Invalid("category %q is unknown; it has to be model, dataset or other", clip(f.Category))
+		if !slices.Contains(artifact.Categories, f.Category) {
+			return c, fault.Invalid("category %q is unknown; it has to be one of %s", clip(f.Category), strings.Join(artifact.Categories, ", "))
+		}
+		c.add("a.kind = ?", f.Category)
 	}
 	if f.Iter != nil {
 		c.add("a.iter = ?", *f.Iter)

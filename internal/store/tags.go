@@ -20,7 +20,7 @@ type ArtifactIdentifier struct {
 }
 
 // ArtifactTags returns the tags that artifacts of the project have, by name;
-// category ("", model, dataset or other) restricts it.
+// category (one of artifact.Categories, or none) restricts it.
 func (s *Store) ArtifactTags(ctx context.Context, project, category string) ([]string, error) {
 	c, err := artifactConditions(s.read.dialect, ArtifactFilter{Project: project, Category: category})
 	if err != nil {

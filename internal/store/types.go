@@ -92,7 +92,7 @@ type ArtifactFilter struct {
 	Tag          string
 	Labels       []LabelFilter
 	Kinds        []string
-	Category     string // model, dataset, other
+	Category     string // one of artifact.Categories
 	Iter         *int
 	BestOnly     bool
 	Tree         string

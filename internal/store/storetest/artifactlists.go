@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/store"
 )
@@ -57,7 +58,7 @@ func (b *bundle) fillArtifacts(rng *rand.Rand) {
 				}
 				key := fmt.Sprint("Key-", n%900)
 				_, err := tx.ArtifactPut(b.ctx, store.ArtifactPut{Project: "default", Key: key, Tag: tag, Tree: fmt.Sprint("t", n/3), Doc: document.Object{
-					"kind": []string{"model", "dataset", "plot", "artifact"}[rng.IntN(4)], "metadata": document.Object{"key": key, "labels": labels},
+					"kind": []string{"model", "dataset", "plot", "artifact", "document", "llm-prompt"}[rng.IntN(6)], "metadata": document.Object{"key": key, "labels": labels},
 				}})
 				if err != nil {
 					return err
@@ -82,7 +83,7 @@ func artifactFilter(rng *rand.Rand) store.ArtifactFilter {
 	if one(3) {
 		f.Kinds = []string{"model", "plot"}[:1+rng.IntN(2)]
 	} else if one(3) {
-		f.Category = []string{"model", "dataset", "other"}[rng.IntN(3)]
+		f.Category = artifact.Categories[rng.IntN(len(artifact.Categories))]
 	}
 	if one(3) {
 		f.Labels = append(f.Labels, store.LabelFilter{Key: "rare", Value: []string{"Yes", "no"}[rng.IntN(2)], HasValue: one(2)})
@@ -108,8 +109,8 @@ func artifactFilter(rng *rand.Rand) store.ArtifactFilter {
 func picks(f store.ArtifactFilter, doc document.Object) bool {
 	kind, key := document.String(doc, "kind"), document.String(doc, "metadata", "key")
 	category := kind
-	if kind != "model" && kind != "dataset" {
-		category = "other"
+	if !slices.Contains(artifact.Categories, kind) {
+		category = artifact.CategoryOther
 	}
 	for _, label := range f.Labels {
 		value, ok := document.Strings(doc, "metadata", "labels")[label.Key]

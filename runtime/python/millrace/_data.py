@@ -115,7 +115,7 @@ class DataItem:
         return self
 
     def get_artifact_type(self) -> str | None:
-        """Return artifacts, datasets or models for a store:// URI."""
+        """Return artifacts, datasets, models, documents or llm-prompts for a store:// URI."""
         return self.meta.prefix if self.meta is not None else None
 
     def __str__(self) -> str:

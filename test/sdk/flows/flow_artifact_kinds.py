@@ -143,10 +143,15 @@ class KindsOfArtifacts(Flow):
         self.assertEqual(self.keys(tag="bars"), ["plotly"])
         self.assertEqual(self.keys(name="~PLOTLY", tree=tree, tag="latest"), ["plotly"])
         other = mlrun.common.schemas.ArtifactCategories.other
-        self.assertEqual(len(self.keys(category=other, tree=tree, tag="latest")), len(self.kinds))
+        self.assertEqual(len(self.keys(category=other, tree=tree, tag="latest")), len(KINDS))
         self.assertEqual(self.keys(category=mlrun.common.schemas.ArtifactCategories.model), [])
         if self.documents:
             self.assertEqual(self.keys(tag="read"), ["document"])
+            self.assertEqual(self.keys(category="document", tree=tree, tag="latest"), ["document"])
+            self.assertIn("read", self.db.list_artifact_tags(self.project_name, "document"))
+            address = theirs["document"].get_store_url().replace("/artifacts/", "/documents/", 1)
+            for url in (theirs["document"].uri, address):
+                self.assertEqual(mlrun.get_dataitem(url).get(), b"of words")
 
         # Deleted with their files, one after the other.
         for key, artifact in theirs.items():
