@@ -106,14 +106,15 @@ func (l *Logs) Size(ctx context.Context, project, uid string, attempt int) (int6
 }
 
 // Read opens the bytes [offset, offset+size) of a run's log, as far as they
-// exist now; a negative size means to the end. The caller closes the reader.
+// exist now; a negative size means to the end. What may be the beginning of a secret
+// is there once more is, or the execution has ended. The caller closes the reader.
 func (l *Logs) Read(ctx context.Context, project, uid string, attempt int, offset, size int64) (io.ReadCloser, error) {
 	paths, err := l.files(ctx, project, uid, attempt)
 	if err != nil {
 		return nil, err
 	}
 	section := &section{}
-	for _, path := range paths {
+	for i, path := range paths {
 		if size == 0 {
 			break
 		}
@@ -142,6 +143,14 @@ func (l *Logs) Read(ctx context.Context, project, uid string, attempt int, offse
 			size -= n
 		}
 		section.files = append(section.files, file)
+		if masker != nil && !slices.ContainsFunc(paths[i+1:], exists) && !ended(path) {
+			held, err := masker.Held(file, info.Size())
+			if err != nil {
+				section.Close()
+				return nil, fmt.Errorf("read log: %w", err)
+			}
+			n = max(0, min(n, info.Size()-held-offset))
+		}
 		if masker != nil {
 			section.parts = append(section.parts, masker.Reader(file, info.Size(), offset, n))
 		} else {

@@ -19,6 +19,11 @@ func (l *Logs) Masker(path string) *secret.Masker {
 	return secret.NewMasker((spool.Dir{Path: folder}).Values())
 }
 
+// ended reports whether the execution whose log is at path said that it has ended.
+func ended(path string) bool {
+	return (spool.Dir{Path: filepath.Dir(path)}).Noted("clean") != ""
+}
+
 // MaskerOfRun masks the values of the secrets that the living execution of a run
 // was given; nil when there is none. What the code itself sends to the server may
 // hold them.

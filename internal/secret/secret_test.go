@@ -272,6 +272,22 @@ func TestMaskInPieces(t *testing.T) {
 		if len(part) != n {
 			t.Fatalf("%d of %d bytes", len(part), n)
 		}
+		for shown := 0; shown < len(text); { // what a follower sees of a text that grows
+			size := shown + 1 + random.IntN(len(text)-shown)
+			held, err := m.Held(bytes.NewReader(text), int64(size))
+			must(t, err)
+			if end := size - int(held); end > shown {
+				piece, err := io.ReadAll(m.Reader(bytes.NewReader(text), int64(size), int64(shown), int64(end-shown)))
+				must(t, err)
+				if !bytes.Equal(piece, want[shown:end]) {
+					t.Fatalf("%q [%d:%d] of %d was shown as %q, want %q", text, shown, end, size, piece, want[shown:end])
+				}
+				shown = end
+			}
+			if size == len(text) {
+				break
+			}
+		}
 		for i, b := range part { // the end may be masked more than it has to be
 			if b != want[offset+i] && (b != '*' || i < n-8 && offset+n < len(text)) {
 				t.Fatalf("%q [%d:+%d] became %q, want %q", text, offset, n, part, want[offset:offset+n])

@@ -60,6 +60,16 @@ func (m *Masker) Reader(text io.ReaderAt, size, offset, n int64) io.Reader {
 	return &maskedReader{masker: m, source: io.NewSectionReader(text, from, to-from), skip: offset - from, left: n}
 }
 
+// Held is how many bytes at the end of a text of that size cannot be shown while it may
+// grow: they may be the beginning of a value.
+func (m *Masker) Held(text io.ReaderAt, size int64) (int64, error) {
+	end := make([]byte, min(size, 4*int64(m.Longest())))
+	if _, err := text.ReadAt(end, size-int64(len(end))); err != nil {
+		return 0, err
+	}
+	return int64(len(end) - m.ready(end, m.find(end))), nil
+}
+
 // Whole returns a text that comes to an end, masked.
 func (m *Masker) Whole(text io.Reader) io.Reader {
 	if m == nil {
