@@ -13,14 +13,14 @@ import (
 	"github.com/millrace/millrace/test/harness"
 )
 
-// bucket is the bucket "data" of an S3 server, which keeps all versions of what is in it.
+// bucket is the bucket "data" of an S3 server.
 type bucket struct {
 	*minio.Client
 	t   *testing.T
 	env []string // what lets commands reach it
 }
 
-func newBucket(t *testing.T) *bucket {
+func newBucket(t *testing.T, versions bool) *bucket {
 	t.Helper()
 	server, err := servertest.S3(t.Context(), t.TempDir())
 	if err != nil {
@@ -35,8 +35,10 @@ func newBucket(t *testing.T) *bucket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := client.EnableVersioning(t.Context(), "data"); err != nil {
-		t.Fatal(err)
+	if versions { // each object keeps all of its
+		if err := client.EnableVersioning(t.Context(), "data"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return &bucket{Client: client, t: t, env: []string{"S3_ENDPOINT_URL=" + server.URL, "AWS_ACCESS_KEY_ID=" + servertest.S3Key, "AWS_SECRET_ACCESS_KEY=" + servertest.S3Secret}}
 }
@@ -59,7 +61,7 @@ func (b *bucket) remove(key string) {
 // have changed or gone.
 func TestVerdictsOfRemoteInputs(t *testing.T) {
 	t.Parallel()
-	s3 := newBucket(t)
+	s3 := newBucket(t, true)
 	server := harness.StartServer(t)
 	m := &machine{binary: harness.Binary(t), dir: t.TempDir(), env: append(s3.env, "MILLRACE_URL="+server.URL)}
 	m.write(t, "code.py", code)
@@ -127,5 +129,70 @@ func TestVerdictsOfRemoteInputs(t *testing.T) {
 				t.Errorf("%s\nwant equal %t, cause %q, and %q in it", document.Encode(verdict), s.equal, s.cause, s.says)
 			}
 		})
+	}
+}
+
+// TestCacheOnS3: an object that was overwritten, in whatever way, is another input; what
+// was made there cannot be looked at for nothing, so it is made again.
+func TestCacheOnS3(t *testing.T) {
+	t.Parallel()
+	for name, versions := range map[string]bool{"versions": true, "no versions": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cacheOnS3(t, newBucket(t, versions), versions)
+		})
+	}
+}
+
+func cacheOnS3(t *testing.T, s3 *bucket, versions bool) {
+	m := &machine{binary: harness.Binary(t), dir: t.TempDir(), env: s3.env}
+	m.write(t, "code.py", surroundings)
+	run := func(what, want string, taken bool, args ...string) {
+		t.Helper()
+		if got, from := m.cached(t, append([]string{"code.py"}, args...)...); got != want || (from != "") != taken {
+			t.Errorf("%s: result %q, want %q; taken from %q, want %v", what, got, want, from, taken)
+		}
+	}
+	read := append(handler("content"), "--input", "data=s3://data/in.txt")
+	s3.put("in.txt", "one")
+	run("first", "one", false, read...)
+	run("again", "one", true, read...)
+	s3.put("in.txt", "one")
+	run("the same bytes, a new version", "one", true, read...)
+	s3.put("in.txt", "two")
+	run("other bytes, as many", "two", false, read...)
+	s3.put("in.txt", "one")
+	run("the old bytes", "one", true, read...)
+	s3.put("copy.txt", "two")
+	run("a copy elsewhere", "two", false, append(handler("content"), "--input", "data=s3://data/copy.txt")...)
+	s3.remove("in.txt")
+	if out, _, status := m.millrace(t, append([]string{"run", "code.py", "--cache", "-o", "json"}, read...)...); status != 1 || strings.Contains(out, "cached_from") {
+		t.Errorf("a deleted input: status %d\n%s", status, out)
+	}
+	if !versions {
+		s3.put("in.txt", "one")
+		run("an input that is there again", "one", true, read...)
+	}
+
+	// The server is not reached: nothing is known, so nothing is taken.
+	read[3] = "data=s3://data/copy.txt"
+	away := *m
+	away.env = []string{"S3_ENDPOINT_URL=http://127.0.0.1:1", s3.env[1], s3.env[2]}
+	if out, _, status := away.millrace(t, append([]string{"run", "code.py", "--cache", "-o", "json"}, read...)...); status != 1 || strings.Contains(out, "cached_from") {
+		t.Errorf("a server that is away: status %d\n%s", status, out)
+	}
+
+	if versions {
+		return // this server does not find what is stored in the place of a deleted object that has versions
+	}
+	keeps := append(handler("keeps"), "--artifact-path", "s3://data/out")
+	run("artifact", "kept", false, keeps...)
+	run("artifact on S3", "kept", false, keeps...)
+	for object := range s3.ListObjects(t.Context(), "data", minio.ListObjectsOptions{Prefix: "out/", Recursive: true}) {
+		s3.remove(object.Key)
+	}
+	run("artifact that was deleted", "kept", false, keeps...)
+	if found := <-s3.ListObjects(t.Context(), "data", minio.ListObjectsOptions{Prefix: "out/", Recursive: true}); found.Size != 3 {
+		t.Errorf("the artifact was not written again: %+v", found)
 	}
 }
