@@ -149,15 +149,17 @@ func newWorld(t *testing.T) *world {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	t.Cleanup(func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.server != nil {
-			_ = w.server.Process.Kill()
-			_ = w.server.Wait()
-		}
-	})
+	t.Cleanup(w.stop)
 	return w
+}
+
+func (w *world) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.server != nil {
+		_ = w.server.Process.Kill()
+		_ = w.server.Wait()
+	}
 }
 
 // start starts the server, unless it lives, and waits until it is ready.
