@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -31,6 +32,7 @@ func run() int {
 	if !signal.Ignored(syscall.SIGHUP) { // nohup wants it ignored
 		signal.Notify(signals, syscall.SIGHUP)
 	}
+	log.SetOutput(io.Discard) // of libraries: what net/http thinks of a web server that breaks the rules is an error anyway
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "/"

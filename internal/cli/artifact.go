@@ -599,8 +599,8 @@ func (e *env) listStore(o getOptions, recursive bool) error {
 		o.name = e.path(o.name)
 	}
 	enough := errors.New("enough")
-	entries := []any{}
 	count := 0
+	list := &listWriter{env: e, format: o.output}
 	err := e.stores().Walk(e.soft, o.name, recursive, func(entry datastore.Entry) error {
 		if count++; o.limit > 0 && count > o.limit {
 			return enough
@@ -615,8 +615,7 @@ func (e *env) listStore(o getOptions, recursive bool) error {
 			if !entry.Modified.IsZero() {
 				doc["modified"] = entry.Modified.UTC().Format(time.RFC3339)
 			}
-			entries = append(entries, doc)
-			return nil
+			return list.add(doc)
 		case "name":
 			return e.printf("%s\n", name)
 		}
@@ -629,8 +628,5 @@ func (e *env) listStore(o getOptions, recursive bool) error {
 	if err != nil && !errors.Is(err, enough) {
 		return err
 	}
-	if o.output == "json" || o.output == "yaml" {
-		return e.printDocument(o.output, entries)
-	}
-	return nil
+	return list.end()
 }

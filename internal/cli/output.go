@@ -23,6 +23,44 @@ func (e *env) printDocument(format string, value any) error {
 	return err
 }
 
+// listWriter prints a list as printDocument does, but each document when it comes.
+type listWriter struct {
+	*env
+	format string // other than json and yaml print nothing
+	some   bool
+}
+
+func (l *listWriter) add(doc document.Object) error {
+	if l.format == "yaml" {
+		raw, err := renderYAML([]any{doc})
+		if err != nil {
+			return err
+		}
+		l.some = true
+		_, err = l.Stdout.Write(raw)
+		return err
+	}
+	text := strings.ReplaceAll(strings.TrimSuffix(string(renderJSON(doc)), "\n"), "\n", "\n  ")
+	before := ",\n  "
+	if !l.some {
+		before = "[\n  "
+	}
+	l.some = true
+	return l.printf("%s%s", before, text)
+}
+
+func (l *listWriter) end() error {
+	switch {
+	case l.format != "json" && l.format != "yaml":
+		return nil
+	case !l.some:
+		return l.printDocument(l.format, []any{})
+	case l.format == "json":
+		return l.printf("\n]\n")
+	}
+	return nil
+}
+
 // renderJSON is the indented JSON of a document, with a newline at its end.
 func renderJSON(value any) []byte {
 	var out bytes.Buffer

@@ -39,6 +39,12 @@ func openS3(name string, o opening) (bucket, error) {
 	if lookup("S3_ENDPOINT_URL") != "" {
 		options.BucketLookup = minio.BucketLookupPath
 	}
+	transport, err := minio.DefaultTransport(options.Secure)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", endpoint, err)
+	}
+	transport.DialContext = dial
+	options.Transport = transport
 	client, err := minio.New(parsed.Host, options)
 	if err != nil {
 		return nil, fault.Invalid("the S3 service at %s cannot be used: %w", endpoint, err)

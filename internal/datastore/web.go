@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,9 +15,10 @@ import (
 // web reads from web servers; keys are whole URLs.
 type web struct{ lookup Lookup }
 
-// webClient has no limit on the time of a transfer, only on waiting for its begin.
+// webClient has no limit on the time of a transfer, only on waiting for its begin and
+// for the next bytes.
 var webClient = &http.Client{Transport: &http.Transport{
-	Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 15 * time.Second}).DialContext,
+	Proxy: http.ProxyFromEnvironment, DialContext: dial,
 	TLSHandshakeTimeout: 15 * time.Second, ResponseHeaderTimeout: time.Minute, IdleConnTimeout: time.Minute, DisableCompression: true,
 }}
 
