@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/millrace/millrace/internal/document"
@@ -48,6 +49,9 @@ func withReason(err error) error {
 // renderError returns the status and the body for err. Internal errors show
 // nothing of their text.
 func renderError(err error) (int, []byte) {
+	if fault.CodeOf(err) == fault.CodeInternal && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
+		err = fault.Unavailable("there is no room on a disk of the server: %w; free some space on it", err)
+	}
 	known := failures[fault.CodeOf(err)]
 	message := fault.Message(err)
 	var detail any = known.class + "(" + pythonRepr(message) + ")"

@@ -26,7 +26,7 @@ type DownloadOptions struct {
 // Download writes an object to the file dest, which appears when it is complete
 // and what it has to be. A download that was broken off leaves a partial file
 // beside dest, with a note of what it is a part of, and the next one goes on there
-// if the object is still the same.
+// if the object is still the same; one that there was no room for leaves nothing.
 func Download(ctx context.Context, open Opener, dest string, options DownloadOptions) (Written, error) {
 	if info, err := os.Stat(dest); err == nil && !info.Mode().IsRegular() {
 		return Written{}, fault.Invalid("%s exists and is not a regular file; choose another name", dest)
@@ -41,6 +41,9 @@ func Download(ctx context.Context, open Opener, dest string, options DownloadOpt
 			return Written{}, err
 		}
 		written, err = d.run(ctx, open)
+	}
+	if isNoRoom(err) {
+		err = errors.Join(fileError(dest, err), d.forget())
 	}
 	written.URL = dest
 	return written, fileError(dest, err)

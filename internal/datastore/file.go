@@ -81,7 +81,7 @@ func fileError(path string, err error) error {
 		return fault.NotFound("there is no file %s", path)
 	case errors.Is(err, fs.ErrPermission):
 		return fault.Forbidden("%s may not be used by this process: %w", path, err)
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+	case isNoRoom(err):
 		return fault.Unavailable("there is no room for %s: %w; nothing was stored", path, err)
 	case errors.Is(err, syscall.EISDIR):
 		return fault.Invalid("%s is a folder", path)
@@ -91,6 +91,11 @@ func fileError(path string, err error) error {
 		return fault.Forbidden("%s leads out of the artifact path of this server through a symbolic link", path)
 	}
 	return err
+}
+
+// isNoRoom tells whether a file could not grow.
+func isNoRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
 func fileInfo(path string, info fs.FileInfo) Info {

@@ -68,14 +68,16 @@ func refusedForRoom(t *testing.T, way, dir string, data []byte) {
 	if _, err := storing[way](dir, data); !fault.Is(err, fault.CodeUnavailable) || !strings.Contains(err.Error(), "no room") {
 		t.Errorf("%s: %v", way, err)
 	}
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			t.Errorf("%s: there is %s", way, path)
+	for _, dir := range []string{dir, dir + ".inbox"} {
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				t.Errorf("%s: there is %s", way, path)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
 		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
 	}
 }
 

@@ -84,7 +84,7 @@ func (in *Inbox) claim(token string) (release func(), err error) {
 }
 
 // Receive takes the rest of an upload and stores the object. When body breaks off,
-// what came of it is kept.
+// what came of it is kept; when there is no room for it, nothing is.
 func (in *Inbox) Receive(ctx context.Context, u Upload, body io.Reader) (Written, error) {
 	path, err := in.path(u.Token)
 	if err == nil && u.Name != "" {
@@ -117,6 +117,9 @@ func (in *Inbox) Receive(ctx context.Context, u Upload, body io.Reader) (Written
 		return Written{}, err
 	}
 	written, err := in.take(ctx, file, u, body)
+	if isNoRoom(err) { // what came would keep the disk full, and everybody else from writing
+		return Written{}, errors.Join(err, ignoreMissing(os.Remove(path)))
+	}
 	if err != nil {
 		return Written{}, err
 	}

@@ -61,7 +61,18 @@ type sqliteEngine struct {
 }
 
 func openSQLite(ctx context.Context, opts Options) (engine, error) {
-	return openSQLiteWith(ctx, opts, dataSync)
+	e, err := openSQLiteWith(ctx, opts, dataSync)
+	return e, noRoom(opts.Path, err)
+}
+
+// noRoom says of an error that the disk of the database is full, when that is what it
+// means.
+func noRoom(path string, err error) error {
+	var e *sqlite.Error
+	if fault.CodeOf(err) != fault.CodeInternal || !errors.As(err, &e) || e.Code() != sqlite3.SQLITE_FULL && e.Code() != sqlite3.SQLITE_IOERR_SHMSIZE {
+		return err
+	}
+	return fault.Unavailable("there is no room for the database %s: %w; free some space on its disk", path, err)
 }
 
 // openSQLiteWith is openSQLite with what makes the WAL durable.
@@ -213,7 +224,7 @@ func (r reading) QueryContext(ctx context.Context, query string, args ...any) (*
 }
 
 func (e *sqliteEngine) transact(ctx context.Context, fn func(*Tx) error) error {
-	return e.writer.do(ctx, fn)
+	return noRoom(strings.TrimSuffix(e.writer.path, "-wal"), e.writer.do(ctx, fn))
 }
 
 func (e *sqliteEngine) close() error {

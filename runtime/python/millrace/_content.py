@@ -195,6 +195,7 @@ class beside:  # noqa: N801
     """A path beside target, in a folder that is made; what is left there at the end is removed."""
 
     def __init__(self, target: str, extension: str = "") -> None:
+        self._target = target
         folder = os.path.dirname(target)
         os.makedirs(folder, exist_ok=True)
         self.path = os.path.join(folder, "%s%d-%d%s" % (_PART, os.getpid(), next(_serial), extension))
@@ -202,7 +203,9 @@ class beside:  # noqa: N801
     def __enter__(self) -> str:
         return self.path
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            error.filename = self._target  # a write that finds no room does not say where
         if os.path.isdir(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
         else:
