@@ -94,6 +94,21 @@ class Artifact:
     spec = status = metadata
 
     @property
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        return self.kind == "dir"
+
+    @property
+    def inline(self) -> Any:
+        """The content, where the record holds it; setting it makes the record do so."""
+        return self.body if self.is_inline else None
+
+    @inline.setter
+    def inline(self, body: Any) -> None:
+        self.body = body
+        self.is_inline = self.is_inline or bool(body)
+
+    @property
     def uri(self) -> str:
         """The store:// URI."""
         uri = "store://%s/%s/%s" % (self.prefix, self.project, self.db_key or self.key)
@@ -208,6 +223,18 @@ class Artifact:
         if self.is_inline and self.body is not None:
             spec["inline"] = self.body if isinstance(self.body, str) else bytes(self.body).decode("utf-8", "replace")
         return {"kind": self.kind, "metadata": metadata, "spec": spec, "status": status, "project": self.project}
+
+    def to_json(self) -> str:
+        """Return the document as JSON."""
+        from millrace import _json
+
+        return _json.dumps(self.to_dict())
+
+    def to_yaml(self) -> str:
+        """Return the document as YAML."""
+        from millrace import _yaml
+
+        return _yaml.dump(self.to_dict())
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Artifact:

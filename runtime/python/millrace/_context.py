@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from millrace._log import Logger
 
 # Of mlrun's context, what needs the package.
-_NOT_HERE = ("get_notifications", "log_iteration_results", "log_llm_prompt")
+_NOT_HERE = (
+    "affinity", "auth", "from_dict", "get_notifications", "handler", "log_code_file", "log_iteration_results",
+    "log_llm_prompt", "tolerations",
+)  # fmt: skip
 
 _current: MLClientCtx | None = None
 
@@ -137,6 +140,16 @@ class MLClientCtx:
     def artifacts(self) -> list[dict[str, Any]]:
         """Copies of the documents of the artifacts logged so far."""
         return [artifact.to_dict() for artifact in self._artifacts.values()]
+
+    @property
+    def artifact_uris(self) -> dict[str, str]:
+        """The store:// URIs of the artifacts logged so far, by their keys."""
+        return {key: artifact.uri for key, artifact in self._artifacts.items() if artifact.db_key}
+
+    @property
+    def host(self) -> str:
+        """The machine of the run, as its label has it; "" if it has none."""
+        return self._labels.get("host", "")
 
     @property
     def labels(self) -> dict[str, str]:
@@ -316,6 +329,8 @@ class MLClientCtx:
     def store_run(self) -> None:
         """Do nothing: every change has been sent already."""
 
+    update_run = store_run
+
     # -- artifacts
 
     def log_artifact(self, item: Any, body: Any = None, *arguments: Any, **options: Any) -> Artifact:
@@ -358,6 +373,17 @@ class MLClientCtx:
         """Return the artifact that a store:// URI names; a DataItem for other URLs."""
         item = self.get_dataitem(url, secrets)
         return item.meta if url.startswith("store://") else item
+
+    def get_artifact(
+        self, key: str, tag: str | None = None, iter: int | None = None, tree: str | None = None, uid: str | None = None
+    ) -> Artifact:
+        """Return an artifact logged by this context, by its key; else one of the project, by the key of its record."""
+        if key in self._artifacts and not (tag or iter or tree or uid):
+            return self._artifacts[key]
+        parts = (("#", iter), (":", tag), ("@", tree), ("^", uid))
+        more = "".join("%s%s" % (mark, value) for mark, value in parts if value)
+        found: Artifact = self.get_store_resource("store://artifacts/%s/%s%s" % (self.project, key, more))
+        return found
 
     def get_cached_artifact(self, key: str) -> Artifact:
         """Return an artifact logged by this context; KeyError if there is none."""

@@ -25,7 +25,7 @@ def read(
     """Read csv, parquet, json, jsonl or xlsx, by format or suffix; a folder is its CSV or Parquet files.
 
     With a time_column only the rows with start_time < time <= end_time are
-    returned; filters ([(column, operator, value)]) are for parquet only.
+    returned, with times in it; filters ([(column, operator, value)]) are for parquet only.
     """
     if item.kind == "memory":
         held = item.get()
@@ -98,7 +98,11 @@ def _read(
 def _between(pandas: Any, frame: Any, column: str, start: Any, end: Any) -> Any:
     if column not in frame.columns:
         raise ValueError("the data has no column %r to compare times with" % column)
-    times = pandas.to_datetime(frame[column])
+    times = frame[column]
+    if not hasattr(times, "dt"):  # text, as csv and json have it
+        mixed = int(str(pandas.__version__).partition(".")[0]) >= 2
+        times = pandas.to_datetime(times, **{"format": "mixed", "yearfirst": True} if mixed else {})
+        frame = frame.assign(**{column: times})
     keep = times.notna()
     for bound, after in ((start, True), (end, False)):
         if bound is None:

@@ -42,6 +42,10 @@ class Packed:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
 
+# What a hint may say besides its own fields.
+OPTIONS = ("file_format", "archive_format", "pickle_module_name")
+
+
 def pack(key: str, value: Any, kind: str, options: dict[str, Any]) -> Packed:
     """Pack one value as kind, or as its type's default if that is ""; options are those of a hint in dict form."""
     family = _family(value)

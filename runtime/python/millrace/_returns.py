@@ -103,7 +103,13 @@ def _pack(
         if packager.is_packable(value, hint.kind or None, hint.options):
             packed = _pack.by(packager, key, value, hint.kind, hint.options)
             break
-    packed = packed or _pack.pack(key, value, hint.kind, hint.options)
+    if packed is None:
+        unknown = [name for name in hint.options if name not in _pack.OPTIONS]
+        if unknown:
+            context.logger.warning(
+                "the output %r: its packing has no option %s, which is ignored" % (key, ", ".join(map(repr, unknown)))
+            )
+        packed = _pack.pack(key, value, hint.kind, hint.options)
     results.update(packed.results)
     if packed.artifact is None:
         return None

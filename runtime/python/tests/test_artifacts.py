@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 import os
 
 from tests.host import WorkerCase
@@ -172,6 +173,18 @@ class KindsTest(WorkerCase):
                     self.assertEqual((doc["kind"], doc["spec"].get("viewer")), (kind, viewer), more)
                     self.assertIn(text, self.read(doc["spec"]["target_path"]))
                     self.assertEqual(os.path.splitext(doc["spec"]["target_path"])[1], suffix)
+
+    def test_the_document_as_text(self):
+        doc = self.one(
+            "made = millrace.Artifact('k', body='x', format='txt')",
+            "made.labels = {'text': 'a: b'}",
+            "context.log_artifact('k', body=made.to_json() + '|' + made.to_yaml())",
+        )["doc"]
+        text, _, yaml = self.read(doc["spec"]["target_path"], "r").partition("|")
+        self.assertEqual(
+            json.loads(text)["metadata"], {"key": "k", "project": "", "iter": 0, "tree": "", "labels": {"text": "a: b"}}
+        )
+        self.assertIn("a: b", yaml)
 
     def test_document(self):
         path = self.write("file (1).txt", "text")

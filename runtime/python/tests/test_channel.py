@@ -42,6 +42,27 @@ class ChannelTest(WorkerCase):
         answer, emitted = self.call(host, {"run": run})
         return answer, emitted, host
 
+    def test_artifacts_of_the_project_and_of_the_run(self):
+        for uri in ("store://artifacts/p/other", "store://artifacts/p/mine#2:best@t^d"):
+            self.store.artifacts[uri] = {
+                "kind": "artifact",
+                "metadata": {"key": uri[-5:]},
+                "spec": {"target_path": "/x"},
+            }
+        code = """
+            import millrace
+            def handler(context):
+                made = millrace.Artifact("mine")
+                made.inline = "text"
+                context.log_artifact(made)
+                context.log_artifact("hidden", body="x", is_inline=True, db_key=False)
+                found = [context.get_artifact("mine") is made, context.get_artifact("other").key, made.inline, made.is_dir]
+                found.append(context.get_artifact("mine", tag="best", iter=2, tree="t", uid="d").key)
+                return [found, context.artifact_uris, context.host]
+            """
+        found, _ = self.value(code)
+        self.assertEqual(found, [[True, "other", "text", False, "t@t^d"], {"mine": "store://artifacts/p/r_mine@u1"}, ""])
+
     def test_reading(self):
         found, emitted = self.value(
             """

@@ -427,6 +427,23 @@ class DataTest(WorkerCase):
         found = self.results(code, {"url": "https://localhost:%d/" % server.server_port}, start={"env": environment})
         self.assertEqual(found["return"], ["token run", "token own", "token own", "none"])
 
+    def test_what_the_run_does_not_have(self):
+        code = """
+            import mlrun
+            def handler(context):
+                context.set_hostname("node")
+                said = [context.labels["host"], context.get_project_param("depth", 3), str(context.get_store_resource("/a.csv"))]
+                for url in ("v3io://a/b", "redis://a/b", "dbfs://a/b", "hdfs://a/b", "oss://a/b", "ds://a/b"):
+                    try:
+                        context.get_dataitem(url).get()
+                    except ValueError as error:
+                        said.append(str(error).partition(";")[0])
+                return said
+            """
+        schemes = ("v3io", "redis", "dbfs", "hdfs", "oss", "ds")
+        refused = ["%s://a/b: there is no store for %s://" % (scheme, scheme) for scheme in schemes]
+        self.assertEqual(self.results(code)["return"], ["node", 3, "/a.csv", *refused])
+
     def test_other_stores_are_refused_when_used(self):
         answer, _, _ = self.run_code("def handler(x):\n    x.get()\n", run={"spec": {"inputs": {"x": "s3://b/k"}}})
         self.assertIn("s3://b/k cannot be reached: this process has no data channel", answer["failure"]["message"])

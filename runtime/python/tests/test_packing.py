@@ -191,6 +191,12 @@ class ReturnsTest(WorkerCase):
             self.packed(expression, *returns)
             self.assertIn("what is left over is ignored", self.log)
 
+    def test_options_that_nothing_takes_are_said(self):
+        for hint in ({"key": "a", "artifact_type": "file", "sep": ";"}, "a : file[file_format='json', sep=';']"):
+            _, documents = self.packed("[1]", hint)
+            self.assertEqual(set(documents), {"a"})
+            self.assertIn("the output 'a': its packing has no option 'sep', which is ignored", self.log)
+
     def test_nothing_temporary_is_left(self):
         results, _ = self.packed("[1], __import__('tempfile').gettempdir()", "a : file", "folder")
         self.assertEqual([name for name in os.listdir(results["folder"]) if name.startswith("output-")], [])
