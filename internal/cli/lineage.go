@@ -141,16 +141,25 @@ func (e *env) renderLineage(doc document.Object, o lineageOptions) ([]byte, erro
 		return lineage.FromDocument(doc).SVG(), nil
 	}
 	palette := e.palette(e.Stdout)
+	width, _ := e.terminal(e.Stdout)
 	if o.file != "" {
-		palette = render.Palette{}
+		palette, width = render.Palette{}, 0
 	}
 	styles := map[lineage.Kind]render.Style{lineage.Run: render.Cyan, lineage.Artifact: render.Green, lineage.Data: render.Yellow, lineage.Function: render.Bold}
-	return []byte(lineage.FromDocument(doc).Text(func(n lineage.Node, line string) string {
+	return []byte(lineage.FromDocument(doc).Text(func(n lineage.Node, before, text string) string {
 		style := styles[n.Kind]
 		if n.State != "" && n.State != "completed" {
 			style = render.StateStyle(n.State)
 		}
-		return palette.Paint(style, render.StripEscapes(line))
+		before, text = render.StripEscapes(before), render.StripEscapes(text)
+		if width <= 0 {
+			return before + palette.Paint(style, text)
+		}
+		room := width - render.Width(before)
+		if room < 2 { // a deep tree on a narrow terminal
+			return render.Cut(before+text, width)
+		}
+		return before + palette.Paint(style, render.Cut(text, room))
 	})), nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -111,6 +112,29 @@ func wellFormed(t *testing.T, svg []byte) {
 		}
 		if err != nil {
 			t.Fatalf("the drawing is no XML: %v", err)
+		}
+	}
+}
+
+// TestLargeDrawings: as many nodes as an answer may have, in few layers and in many.
+func TestLargeDrawings(t *testing.T) {
+	t.Parallel()
+	for _, fan := range []int{1000, 30, 2} {
+		g := &Graph{Root: "run:p/u0", Direction: Down, Nodes: []Node{{ID: "run:p/u0", Kind: Run, Title: "u0"}}}
+		for i := 1; i < 1000; i++ {
+			id := fmt.Sprint("run:p/u", i)
+			g.Nodes = append(g.Nodes, Node{ID: id, Kind: Run, Title: fmt.Sprint("step ", i), State: "completed", URI: strings.Repeat("0", 32)})
+			g.Edges = append(g.Edges, Edge{From: fmt.Sprint("run:p/u", (i-1)/fan), To: id, Role: RoleInput, Name: "data"})
+		}
+		svg := g.SVG()
+		wellFormed(t, svg)
+		for i := range 1000 {
+			if title := fmt.Sprintf(">%s<", g.Nodes[i].Title); !strings.Contains(string(svg), title) {
+				t.Fatalf("fan %d: there is no %q", fan, title)
+			}
+		}
+		if len(svg) > 1<<20 {
+			t.Errorf("fan %d: %d bytes", fan, len(svg))
 		}
 	}
 }

@@ -6,10 +6,11 @@ import (
 
 // Text draws the graph as a tree: what the root was made from, and what it led
 // to. A node that stands there already is named again, without what belongs to it.
-// paint may be nil; it colours a node's line by its kind.
-func (g *Graph) Text(paint func(Node, string) string) string {
+// paint may be nil; it makes the line of a node from what stands before it and what is
+// said of it.
+func (g *Graph) Text(paint func(n Node, before, text string) string) string {
 	if paint == nil {
-		paint = func(_ Node, text string) string { return text }
+		paint = func(_ Node, before, text string) string { return before + text }
 	}
 	t := &tree{graph: g, paint: paint, up: map[string][]Edge{}, down: map[string][]Edge{}, nodes: map[string]Node{}}
 	for _, n := range g.Nodes {
@@ -19,7 +20,8 @@ func (g *Graph) Text(paint func(Node, string) string) string {
 		t.up[e.To] = append(t.up[e.To], e)
 		t.down[e.From] = append(t.down[e.From], e)
 	}
-	t.out.WriteString(t.line(t.nodes[g.Root]) + "\n")
+	root := t.nodes[g.Root]
+	t.out.WriteString(paint(root, "", line(root)) + "\n")
 	if g.Direction != Down {
 		t.section("made from", "nothing that is known", Up)
 	}
@@ -31,7 +33,7 @@ func (g *Graph) Text(paint func(Node, string) string) string {
 
 type tree struct {
 	graph    *Graph
-	paint    func(Node, string) string
+	paint    func(n Node, before, text string) string
 	up, down map[string][]Edge
 	nodes    map[string]Node
 	seen     map[string]bool
@@ -62,15 +64,15 @@ func (t *tree) branch(id, indent string, way Direction) bool {
 		if i == len(edges)-1 && !cut {
 			mark, next = "└─ ", "   "
 		}
-		line := t.line(t.nodes[other])
+		before, text := indent+mark, line(t.nodes[other])
 		if label := edgeLabel(e); label != "" {
-			line = label + ": " + line
+			before += label + ": "
 		}
 		again := t.seen[other] && (len(t.up[other]) > 0 && way == Up || len(t.down[other]) > 0 && way == Down)
 		if again {
-			line += "  (above)"
+			text += "  (above)"
 		}
-		t.out.WriteString(indent + mark + line + "\n")
+		t.out.WriteString(t.paint(t.nodes[other], before, text) + "\n")
 		if !t.seen[other] {
 			t.seen[other] = true
 			t.branch(other, indent+next, way)
@@ -91,7 +93,7 @@ func (t *tree) stopsElsewhere(id string, way Direction) bool {
 }
 
 // line is a node on one line: kind, title, what is known, address.
-func (t *tree) line(n Node) string {
+func line(n Node) string {
 	parts := []string{string(n.Kind), n.Title}
 	switch n.Kind {
 	case Function:
@@ -118,5 +120,5 @@ func (t *tree) line(n Node) string {
 			kept = append(kept, part)
 		}
 	}
-	return t.paint(n, strings.Join(kept, "  "))
+	return strings.Join(kept, "  ")
 }
