@@ -494,11 +494,13 @@ func uploadToken(identity string) string {
 	return hex.EncodeToString(token[:])
 }
 
-// insist sends the file, again when the connection breaks.
+// insist sends the file, again when the connection breaks or another one has the upload.
 func (s *sender) insist(u client.Upload) (datastore.Written, error) {
 	for attempt := 1; ; attempt++ {
 		written, err := s.once(u)
-		if err == nil || attempt == 4 || !fault.Is(err, fault.CodeUnavailable) || s.soft.Err() != nil {
+		// A conflict: the server has not ended yet with what a command that was killed has sent.
+		again := fault.Is(err, fault.CodeUnavailable) || fault.Is(err, fault.CodeConflict)
+		if attempt == 4 || !again || s.soft.Err() != nil {
 			return written, err
 		}
 		select {
