@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -197,8 +198,12 @@ func (c *call) artifactFilter() (filter store.ArtifactFilter, err error) {
 		}
 		filter.Iter = &iter
 	}
-	if c.str("parent") != "" {
-		return filter, fault.NotSupported("artifacts are not listed by their parent here; leave parameter parent out")
+	if text := c.str("parent"); text != "" {
+		parent, err := artifact.ParseParent(text)
+		if err != nil {
+			return filter, fmt.Errorf("parameter parent: %w", err)
+		}
+		filter.Parent = &parent
 	}
 	limit, err := c.int("limit", 0)
 	if err != nil {

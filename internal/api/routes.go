@@ -40,7 +40,7 @@ var (
 		boolean("best-iteration", "only what is marked as best"), str("tree", "producer id"),
 		str("producer_uri", "part of the producer's URI"), integer("limit", 0, "return at most this many; 0 means all"),
 		moment("since", "changed at or after"), moment("until", "changed at or before"), formatParam,
-		str("parent", "refused: artifacts are not listed by their parent"),
+		str("parent", "address or KEY:TAG of an artifact; only those that name it as their parent"),
 	}
 	artifactKey = []param{
 		str("tag", "tag"), str("tree", "producer id"), str("object-uid", "uid of the artifact"), iterParam,

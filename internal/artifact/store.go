@@ -110,7 +110,9 @@ func Stored(body document.Object, at Address, created, now time.Time) (document.
 		return nil, at, err
 	}
 	metadata := document.Ensure(doc, "metadata")
-	document.Ensure(doc, "spec")
+	if spec := document.Ensure(doc, "spec"); spec["has_children"] != nil {
+		spec["has_children"] = false // found out when it is read; no part of the identity
+	}
 	if err := ValidateKey("metadata.key", document.String(metadata, "key")); err != nil {
 		return nil, at, err
 	}
@@ -159,7 +161,7 @@ func check(doc document.Object) error {
 		}
 	}
 	for _, path := range [][]string{{"kind"}, {"metadata", "key"}, {"metadata", "project"}, {"metadata", "tree"}, {"metadata", "tag"},
-		{"spec", "db_key"}, {"spec", "target_path"}, {"spec", "producer", "uri"}, {"status", "state"}} {
+		{"spec", "db_key"}, {"spec", "target_path"}, {"spec", "producer", "uri"}, {"spec", "parent_uri"}, {"status", "state"}} {
 		if _, err := document.Want[string](doc, path...); err != nil {
 			return err
 		}

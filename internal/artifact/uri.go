@@ -103,6 +103,19 @@ func ParseURI(s string) (URI, error) {
 	return uri, nil
 }
 
+// ParseParent reads how a list names a parent: by an address, or as key[:tag].
+// Errors carry fault.CodeInvalid.
+func ParseParent(s string) (URI, error) {
+	if strings.HasPrefix(s, scheme) {
+		return ParseURI(s)
+	}
+	uri, err := ParseURI(scheme + "artifacts/" + s)
+	if err != nil || uri.Project != "" {
+		return URI{}, fault.Invalid("%q names no artifact; write its address, or its key and tag as key:tag", clip(s))
+	}
+	return uri, nil
+}
+
 // clip shortens what a client wrote so that it can stand in a message.
 func clip(s string) string {
 	if len(s) > 80 {

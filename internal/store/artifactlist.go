@@ -80,12 +80,16 @@ func (v view) artifact(ctx context.Context, filter ArtifactFilter) (document.Obj
 	var (
 		id   int64
 		text []byte
+		has  bool
 	)
-	found, err := v.row(ctx, []any{&id, &text}, `SELECT a.id, a.doc FROM artifacts a`+tagJoin(filter)+c.where()+` ORDER BY a.best DESC, a.updated DESC, a.id DESC LIMIT 1`, c.args...)
+	found, err := v.row(ctx, []any{&id, &text, &has}, `SELECT a.id, a.doc, `+hasChildren+` FROM artifacts a`+tagJoin(filter)+c.where()+` ORDER BY a.best DESC, a.updated DESC, a.id DESC LIMIT 1`, c.args...)
 	if err != nil || !found {
 		return nil, 0, wrap(err, "read artifact %s", artifactName(filter, filter.Tag))
 	}
 	doc, err := decode(text)
+	if err == nil {
+		setHasChildren(doc, has)
+	}
 	return doc, id, err
 }
 
@@ -105,7 +109,11 @@ func artifactConditions(d *dialect, f ArtifactFilter) (conditions, error) {
 	if f.Category != "" && len(f.Kinds) > 0 {
 		return c, fault.Invalid("kind and category can not be combined; give one of them")
 	}
-	if f.Project != "*" {
+	switch {
+	case f.Project == "*":
+	case f.Parent != nil: // so that no index of the project is taken in place of that of the parent
+		c.add("a.project || '' = ?", f.Project)
+	default:
 		c.add("a.project = ?", f.Project)
 	}
 	c.name("a.key", f.Name)
@@ -144,6 +152,9 @@ func artifactConditions(d *dialect, f ArtifactFilter) (conditions, error) {
 		} else {
 			c.add("(a.producer_uri = '' OR instr(a.producer_uri, ?) > 0)", f.ProducerURI)
 		}
+	}
+	if f.Parent != nil {
+		c.parent(f.Project, *f.Parent)
 	}
 	c.between("a.updated", f.Since, f.Until)
 	c.labels("a", f.Labels)

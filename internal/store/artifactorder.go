@@ -10,7 +10,7 @@ import (
 
 // How a list of artifacts is found, however many a project has:
 //
-//   - a key, a tree or a uid: by its index, since few artifacts have one;
+//   - a key, a tree, a uid or a parent: by its index, since few artifacts have one;
 //   - a rare tag or label: its rows, found by artifact_tags and artifact_labels;
 //   - a kind: an index in the order of the list;
 //   - a frequent tag: its rows, which are in that order too;
@@ -35,14 +35,16 @@ func (v view) artifactList(ctx context.Context, filter ArtifactFilter) (items []
 		var (
 			text sql.RawBytes
 			tag  sql.NullString
+			has  bool
 		)
-		if err := rows.Scan(&text, &tag); err != nil {
+		if err := rows.Scan(&text, &tag, &has); err != nil {
 			return err
 		}
 		doc, err := decode(text)
 		if err != nil {
 			return err
 		}
+		setHasChildren(doc, has)
 		document.Set(doc, nil, "metadata", "tag")
 		if tag.Valid {
 			document.Set(doc, tag.String, "metadata", "tag")
@@ -66,12 +68,12 @@ func (v view) artifactOrder(ctx context.Context, f ArtifactFilter) (query string
 		return query + limit, append(args, limitArgs...), nil
 	}
 	// CROSS JOIN fixes the order of the tables in SQLite.
-	const byArtifact = `SELECT a.doc, t.tag FROM artifacts a %JOIN artifact_tags t ON t.artifact_id = a.id`
+	const byArtifact = `SELECT ` + artifactColumns + ` FROM artifacts a %JOIN artifact_tags t ON t.artifact_id = a.id`
 	const order = ` ORDER BY a.updated DESC, a.id DESC, t.tag`
 	// The plus keeps the order from being looked up in an index, which would be gone
 	// along for as long as the few rows do not come.
 	const few = ` ORDER BY +a.updated DESC, a.id DESC, t.tag`
-	if f.Project == "*" || f.Tree != "" || f.UID != "" || f.Name.Value != "" && !f.Name.Contains {
+	if f.Project == "*" || f.Parent != nil || f.Tree != "" || f.UID != "" || f.Name.Value != "" && !f.Name.Contains {
 		join := "LEFT "
 		if f.tagged() {
 			join = ""
@@ -86,7 +88,7 @@ func (v view) artifactOrder(ctx context.Context, f ArtifactFilter) (query string
 		if label, ok, err := v.rareArtifactLabel(ctx, f); err != nil {
 			return "", nil, err
 		} else if ok {
-			query := `SELECT a.doc, t.tag FROM (SELECT DISTINCT artifact_id FROM artifact_labels` + label.where() + `) l CROSS JOIN artifacts a LEFT JOIN artifact_tags t ON t.artifact_id = a.id`
+			query := `SELECT ` + artifactColumns + ` FROM (SELECT DISTINCT artifact_id FROM artifact_labels` + label.where() + `) l CROSS JOIN artifacts a LEFT JOIN artifact_tags t ON t.artifact_id = a.id`
 			return query + c.where() + ` AND a.id = l.artifact_id` + few + limit, append(append(label.args, c.args...), limitArgs...), nil
 		}
 	}
@@ -94,11 +96,11 @@ func (v view) artifactOrder(ctx context.Context, f ArtifactFilter) (query string
 	if f.tagged() && (tags <= rareLabel || !oneKind) {
 		c.between("t.updated", f.Since, f.Until)
 		c.name("t.key", f.Name)
-		return `SELECT a.doc, t.tag FROM artifact_tags t CROSS JOIN artifacts a` + c.where() + ` AND a.id = t.artifact_id ORDER BY t.updated DESC, t.artifact_id DESC` + limit,
+		return `SELECT ` + artifactColumns + ` FROM artifact_tags t CROSS JOIN artifacts a` + c.where() + ` AND a.id = t.artifact_id ORDER BY t.updated DESC, t.artifact_id DESC` + limit,
 			append(c.args, limitArgs...), nil
 	}
 	if f.tagged() {
-		return `SELECT a.doc, t.tag FROM artifacts a CROSS JOIN artifact_tags t` + c.where() + ` AND t.artifact_id = a.id` + order + limit, append(c.args, limitArgs...), nil
+		return `SELECT ` + artifactColumns + ` FROM artifacts a CROSS JOIN artifact_tags t` + c.where() + ` AND t.artifact_id = a.id` + order + limit, append(c.args, limitArgs...), nil
 	}
 	return strings.Replace(byArtifact, "%", "LEFT ", 1) + c.where() + order + limit, append(c.args, limitArgs...), nil
 }
@@ -146,7 +148,7 @@ func artifactPartitions(f ArtifactFilter, c conditions) (string, []any) {
 	if f.Partition.Ascending {
 		direction = "ASC"
 	}
-	query := `SELECT a.doc, t.tag FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY project, key ORDER BY ` + sort + ` ` + direction + `, id ` + direction + `) AS place
+	query := `SELECT ` + artifactColumns + ` FROM (SELECT id, ROW_NUMBER() OVER (PARTITION BY project, key ORDER BY ` + sort + ` ` + direction + `, id ` + direction + `) AS place
 		FROM (SELECT DISTINCT a.id AS id, a.project AS project, a.key AS key, a.` + sort + ` AS ` + sort + ` FROM artifacts a` + tagJoin(f) + c.where() + `) d) w
 		JOIN artifacts a ON a.id = w.id LEFT JOIN artifact_tags t ON t.artifact_id = a.id WHERE w.place <= ?`
 	args := append(c.args, int64(max(f.Partition.Rows, 1)))

@@ -94,8 +94,16 @@ func (tx *Tx) ArtifactPut(_ context.Context, put ArtifactPut) (document.Object, 
 			return nil, err
 		}
 	}
+	if err := tx.artifactParent(put.Project, id, doc); err != nil {
+		return nil, err
+	}
 	document.Set(doc, tag, "metadata", "tag")
-	return doc, nil
+	var has bool
+	if found {
+		_, err = tx.row(tx.ctx, []any{&has}, `SELECT `+hasChildren+` FROM artifacts a WHERE a.id = ?`, id)
+		setHasChildren(doc, has)
+	}
+	return doc, wrap(err, "read artifact %s/%s", put.Project, put.Key)
 }
 
 // artifactLink moves the mark of the best iteration.

@@ -26,7 +26,7 @@ func undo(database string) []string {
 	if database == "postgres" {
 		names, below = "run_names", []string{`DROP INDEX artifacts_below`}
 	}
-	return append(below,
+	return append(slices.Concat(orphaned, below),
 		`DROP TABLE `+names, `DROP TABLE artifact_labels`,
 		`DROP INDEX artifacts_kind`, `DROP INDEX artifacts_updated`, `CREATE INDEX artifacts_updated ON artifacts (project, updated)`,
 		`DROP INDEX artifact_tags_name`, `ALTER TABLE artifact_tags DROP COLUMN updated`, `CREATE INDEX artifact_tags_name ON artifact_tags (project, tag)`,
@@ -34,9 +34,13 @@ func undo(database string) []string {
 		`DELETE FROM schema_versions WHERE version > 2`)
 }
 
+// orphaned takes the schema back to that of version 11, in which artifacts had no parents.
+var orphaned = []string{`DROP INDEX artifacts_parent`, `ALTER TABLE artifacts DROP COLUMN parent_id`}
+
 // unread takes the schema back to that of version 10, which did not note what was read at
 // a path.
 var unread = []string{
+	orphaned[0], orphaned[1],
 	`DROP INDEX run_uses_artifact`, `ALTER TABLE run_uses DROP COLUMN artifact`, `DELETE FROM schema_versions WHERE version > 10`,
 	`UPDATE run_uses SET used = 'data:file://' || substr(used, 6) WHERE used LIKE 'data:/%'`,
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/run"
 )
@@ -128,6 +129,8 @@ func TestArtifactPlans(t *testing.T) {
 		"frequent label":   {ArtifactFilter{Labels: label("all")}, "SEARCH a USING INDEX artifacts_updated (project=?)", false},
 		"rare label":       {ArtifactFilter{Labels: label("rare")}, "SEARCH a USING INTEGER PRIMARY KEY", true},
 		"since":            {ArtifactFilter{Since: time.Now()}, "artifacts_updated (project=? AND updated>?)", false},
+		"parent":           {ArtifactFilter{Parent: &artifact.URI{Key: "k"}}, "SEARCH a USING INDEX artifacts_parent (parent_id=?)", true},
+		"has children":     {ArtifactFilter{Parent: &artifact.URI{Key: "k"}, Tag: "latest"}, "SEARCH c USING COVERING INDEX artifacts_parent (parent_id=?)", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.filter.Project, c.filter.Page = "default", Page{Size: 20}

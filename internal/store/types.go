@@ -3,6 +3,7 @@ package store
 import (
 	"time"
 
+	"github.com/millrace/millrace/internal/artifact"
 	"github.com/millrace/millrace/internal/document"
 )
 
@@ -98,6 +99,7 @@ type ArtifactFilter struct {
 	Tree         string
 	UID          string
 	ProducerURI  string
+	Parent       *artifact.URI // children of what it names, without a project in that of the filter
 	Since, Until time.Time
 	Partition    *ArtifactPartition
 	Limit        int

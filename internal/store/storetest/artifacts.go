@@ -131,6 +131,42 @@ func testArtifacts(t *testing.T, fresh Fresh) {
 		b.must(err)
 		b.same(pick(docs, "spec", "target_path"), `["a"]`)
 	})
+	t.Run("parents", func(t *testing.T) {
+		b := setup(t, fresh)
+		child := func(key, parent string) error {
+			_, err := b.ArtifactPut(b.ctx, store.ArtifactPut{Project: "default", Key: key, Tree: "t1",
+				Doc: object(`{"metadata":{"key":"%s"},"spec":{"target_path":"%s","parent_uri":"%s"}}`, key, key, parent)})
+			return err
+		}
+		of := func(text string) store.ArtifactFilter {
+			uri, err := artifact.ParseParent(text)
+			b.must(err)
+			return store.ArtifactFilter{Parent: &uri, Tag: "latest"}
+		}
+		b.artifact("k", "v1", "t1", 1, "i1")
+		b.artifact("k", "v1", "t1", 2, "i2")
+		b.doc(b.ArtifactPut(b.ctx, store.ArtifactPut{Project: "default", Key: "k", Tree: "t1", Doc: object(`{"kind":"link","metadata":{"key":"k","tree":"t1"},"spec":{"link_iteration":2}}`)}))
+		b.must(child("best", "store://artifacts/default/k#0@t1"))
+		b.must(child("first", "store://artifacts/default/k#1@t1"))
+		b.must(child("deep", "store://artifacts/first"))
+		b.wantTags(of("k:v1"), "best:latest", "first:latest")
+		b.wantTags(of("store://artifacts/default/k#0:v1@t1"), "best:latest")
+		b.wantTags(of("store://artifacts/k#1"), "first:latest")
+		b.wantTags(of("k:none"))
+		got := b.doc(b.ArtifactGet(b.ctx, get(store.ArtifactFilter{Iter: &one})))
+		if document.Get(got, "spec", "has_children") != true {
+			b.Error(got)
+		}
+		b.refuses(child("own", "store://artifacts/default/own@t1"), fault.CodeInvalid, "itself")
+		b.refuses(child("far", "store://artifacts/elsewhere/k"), fault.CodeInvalid, "another project")
+		b.wantTags(store.ArtifactFilter{Name: store.NameFilter{Value: "own"}})
+		_, err := b.ArtifactDelete(b.ctx, store.ArtifactFilter{Project: "default", Name: store.NameFilter{Value: "k"}, Iter: &one})
+		b.must(err)
+		b.wantTags(of("k:v1"), "best:latest")
+		b.wantTags(of("first"), "deep:latest")
+		b.must(child("first", "store://artifacts/default/k#1@t1")) // its parent is gone
+		b.wantTags(of("k"), "best:latest")
+	})
 	t.Run("lists and deletes", func(t *testing.T) {
 		b := setup(t, fresh)
 		for i, kind := range []string{"model", "dataset", "plot", "artifact"} {

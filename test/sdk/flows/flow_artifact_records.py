@@ -85,6 +85,48 @@ class Artifacts(Flow):
         self.assertEqual(len(self.project.list_models("net")), 0)
         self.assertFalse(pathlib.Path(local).exists())
 
+    def test_prompts_and_their_model(self):
+        if not hasattr(self.project, "log_llm_prompt"):
+            return  # this release has no prompts
+        model = self.project.log_model("asked", body=b"weights", model_file="asked.bin", tag="v1")
+        template = [{"role": "user", "content": "What is {this}?"}]
+        prompt = self.project.log_llm_prompt(
+            "ask",
+            prompt_template=template,
+            prompt_legend={"this": {"field": "word", "description": "a word"}},
+            model_artifact=model,
+            invocation_config={"temperature": 0.5},
+        )
+        self.assertEqual(prompt.spec.parent_uri, model.uri)
+        for parent in (model, "asked:v1", model.uri):
+            (found,) = self.project.list_llm_prompts(model=parent, tag="latest")
+            self.assertEqual((found.metadata.key, found.spec.parent_uri), ("ask", model.uri))
+        self.assertEqual(self.project.list_llm_prompts(model="asked:v2"), [])
+        self.assertEqual((found.read_prompt(), found.model_artifact.metadata.key), (template, "asked"))
+        self.assertIn("word", str(found.spec.prompt_legend))
+        again = self.project.get_artifact("asked")
+        self.assertTrue(again.spec.has_children)
+        again.labels["seen"] = "yes"
+        self.db.store_artifact(
+            again.db_key, again.to_dict(), project=self.project_name, tree=again.tree, iter=again.iter, tag="v1"
+        )
+        (stored,) = self.project.list_models("asked", tag="v1")
+        self.assertEqual((stored.uid, stored.labels["seen"]), (model.uid or again.uid, "yes"))
+        category = mlrun.common.schemas.ArtifactCategories.llm_prompt
+        prompts = self.db.list_artifacts(project=self.project_name, category=category, tag="latest").to_objects()
+        self.assertEqual([artifact.uri for artifact in prompts], [found.uri])
+        self.assertTrue(found.uri.startswith("store://llm-prompts/"), found.uri)
+        self.assertTrue(mlrun.get_dataitem(found.uri).get())
+
+    def test_code_is_kept(self):
+        if not hasattr(self.project, "log_code_file"):
+            return  # this release keeps no code as artifacts
+        path = self.write("kept.py", "def handler():\n    return 1\n")
+        self.project.log_code_file("kept", local_path=path, requirements=["six"])
+        found = self.project.get_artifact("kept")
+        self.assertEqual((found.kind, found.spec.language, found.spec.requirements), ("code", "python", ["six"]))
+        self.assertEqual(found.to_dataitem().get(), pathlib.Path(path).read_bytes())
+
     def test_versions_and_tags(self):
         first = self.project.log_artifact("versioned", body="1", format="txt", tag="v1")
         self.project.log_artifact("versioned", body="2", format="txt", tag="v2")
