@@ -601,12 +601,13 @@ func (q *question) users(ctx context.Context, way string, used keySet) error {
 		return row + `.used = k.a AND ` + row + `.role <> 'output'`
 	}
 	var users []user
+	// The + keeps SQLite from going along the index by that bound, which is far back.
 	err := q.lookup(ctx, used, func(rows *sql.Rows) error {
 		var u user
 		err := rows.Scan(&u.of, &u.id, &u.role, &u.name, &u.project, &u.uid)
 		users = append(users, u)
 		return err
-	}, `SELECT k.n, u.run_id, u.role, u.name, r.project, r.uid FROM {keys} CROSS JOIN run_uses u CROSS JOIN runs r WHERE `+those("u")+` AND u.run_id > COALESCE(CAST(k.b AS BIGINT), 0) AND r.id = u.run_id AND u.run_id >= COALESCE((SELECT DISTINCT x.run_id FROM run_uses x WHERE `+those("x")+` ORDER BY x.run_id DESC LIMIT 1 OFFSET CAST(? AS INTEGER)), 0)`, q.limit-1)
+	}, `SELECT k.n, u.run_id, u.role, u.name, r.project, r.uid FROM {keys} CROSS JOIN run_uses u CROSS JOIN runs r WHERE `+those("u")+` AND +u.run_id > COALESCE(CAST(k.b AS BIGINT), 0) AND r.id = u.run_id AND u.run_id >= COALESCE((SELECT DISTINCT x.run_id FROM run_uses x WHERE `+those("x")+` ORDER BY x.run_id DESC LIMIT 1 OFFSET CAST(? AS INTEGER)), 0)`, q.limit-1)
 	slices.SortStableFunc(users, func(a, b user) int {
 		return cmp.Or(cmp.Compare(b.id, a.id), strings.Compare(a.role, b.role), strings.Compare(a.name, b.name))
 	})
