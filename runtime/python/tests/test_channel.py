@@ -61,7 +61,9 @@ class ChannelTest(WorkerCase):
                 return [found, context.artifact_uris, context.host]
             """
         found, _ = self.value(code)
-        self.assertEqual(found, [[True, "other", "text", False, "t@t^d"], {"mine": "store://artifacts/p/r_mine@u1"}, ""])
+        self.assertEqual(
+            found, [[True, "other", "text", False, "t@t^d"], {"mine": "store://artifacts/p/r_mine@u1"}, ""]
+        )
 
     def test_reading(self):
         found, emitted = self.value(
