@@ -48,7 +48,7 @@ class FacadeTest(WorkerCase):
         run = {"metadata": {"name": "r", "uid": "u", "project": "p"}, "spec": {"inputs": {"data": path}}}
         answer, emitted, host = self.run_code(code, run=run)
         self.assertEqual(answer["state"], "completed", host.log())
-        self.assertIn({"version": "0+millrace"}, [record.get("results") for record in emitted])
+        self.assertIn({"version": "1.12.1+millrace"}, [record.get("results") for record in emitted])
         self.assertEqual(emitted[-1]["results"]["return"], ["text", ["artifacts"]])
         self.assertRegex(host.log(), r'\[info\] a line: \{"n":1\}')
 

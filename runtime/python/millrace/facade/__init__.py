@@ -12,7 +12,7 @@ from typing import Any
 
 from millrace import _facade
 
-__version__ = "0+millrace"
+__version__ = "1.12.1+millrace"  # the release whose behaviour this follows; code compares it
 __millrace__ = True
 
 _HOMES = {
