@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/millrace/millrace/internal/document"
 	"github.com/millrace/millrace/internal/fault"
 	"github.com/millrace/millrace/internal/function"
+	"github.com/millrace/millrace/internal/lazyregexp"
 	"github.com/millrace/millrace/internal/secret"
 )
 
@@ -191,6 +193,9 @@ func (e *env) finishRun(o runOptions, result RunResult, view *runView) error {
 		}
 	}
 	view.summary(result)
+	if name := e.uncalled(o, result); name != "" && !view.logged.Load() && !o.quiet {
+		e.say("millrace: %s ran as a program and showed nothing; '--handler %s' calls its function %s", filepath.Base(o.target), name, name)
+	}
 	switch {
 	case result.Detached, state == "completed", state == "skipped":
 		return nil
@@ -198,6 +203,22 @@ func (e *env) finishRun(o runOptions, result RunResult, view *runView) error {
 		return exitError(ExitAborted)
 	}
 	return exitError(ExitFailed)
+}
+
+var definition = lazyregexp.New(`(?m)^(?:async )?def ([A-Za-z]\w*)\(`)
+
+// uncalled returns the first function of a Python file that ran as a program and left
+// nothing: its author may have meant to call it. "" for none.
+func (e *env) uncalled(o runOptions, result RunResult) string {
+	results, artifacts := document.Map(result.Run, "status", "results"), artifactPaths(result.Run)
+	if document.String(result.Run, "spec", "handler") != "" || len(o.args) > 0 || result.Detached || document.String(result.Run, "status", "state") != "completed" || len(results)+len(artifacts) > 0 || !strings.HasSuffix(o.target, ".py") {
+		return ""
+	}
+	source, err := os.ReadFile(e.path(o.target))
+	if match := definition.FindStringSubmatch(string(source)); err == nil && match != nil {
+		return match[1]
+	}
+	return ""
 }
 
 // runRequest turns the flags into the request.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/millrace/millrace/internal/document"
@@ -29,6 +30,7 @@ type runView struct {
 	env     *env
 	quiet   bool
 	log     io.Writer // where the function's output goes
+	logged  atomic.Bool
 	palette render.Palette
 	live    *render.Live // nil without a terminal
 	stop    func()
@@ -154,7 +156,10 @@ func (v *runView) Progress(progress Progress) {
 }
 
 // Log implements Observer. A standard output that is gone does not stop the run.
-func (v *runView) Log(data []byte) { _, _ = v.log.Write(data) }
+func (v *runView) Log(data []byte) {
+	v.logged.Store(true)
+	_, _ = v.log.Write(data)
+}
 
 // Results implements Observer.
 func (v *runView) Results(iter int, results document.Object) {
