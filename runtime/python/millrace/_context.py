@@ -378,10 +378,10 @@ class MLClientCtx:
         self, key: str, tag: str | None = None, iter: int | None = None, tree: str | None = None, uid: str | None = None
     ) -> Artifact:
         """Return an artifact logged by this context, by its key; else one of the project, by the key of its record."""
-        if key in self._artifacts and not (tag or iter or tree or uid):
-            return self._artifacts[key]
         parts = (("#", iter), (":", tag), ("@", tree), ("^", uid))
-        more = "".join("%s%s" % (mark, value) for mark, value in parts if value)
+        more = "".join("%s%s" % (mark, value) for mark, value in parts if value not in (None, ""))
+        if key in self._artifacts and not more:
+            return self._artifacts[key]
         found: Artifact = self.get_store_resource("store://artifacts/%s/%s%s" % (self.project, key, more))
         return found
 
