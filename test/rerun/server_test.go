@@ -152,7 +152,7 @@ func TestRoutes(t *testing.T) {
 	refused("waits", http.StatusConflict, "is not over (pending)")
 	refused("works", http.StatusConflict, "is not over (running)")
 
-	out, log, _ = m.millrace(t, "run", "code.py", "--handler", "sleeps", "-o", "name", "--quiet", "--detach")
+	out, _, _ = m.millrace(t, "run", "code.py", "--handler", "sleeps", "-o", "name", "--quiet", "--detach")
 	sleeper := strings.TrimSpace(out)
 	if _, log, exit := m.millrace(t, "abort", sleeper); exit != 0 {
 		t.Fatal(log)

@@ -120,7 +120,13 @@ func TestHub(t *testing.T) {
 			t.Parallel()
 			r.extra = append(r.extra, r.hub...)
 			python := install(t, r)
-			run(t, python, "flow_hub", harness.StartServer(t, "--python", python), "MILLRACE_FACADE_URL="+facade.URL)
+			server := harness.StartServer(t, "--python", python)
+			for _, flow := range []string{"flow_hub", "flow_hub_more"} {
+				t.Run(flow, func(t *testing.T) {
+					t.Parallel()
+					run(t, python, flow, server, "MILLRACE_FACADE_URL="+facade.URL)
+				})
+			}
 		})
 	}
 }
