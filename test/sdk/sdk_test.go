@@ -84,7 +84,7 @@ var flows = []struct {
 
 const (
 	installTime = 20 * time.Minute
-	flowTime    = 10 * time.Minute
+	flowTime    = 15 * time.Minute
 )
 
 func TestSDK(t *testing.T) {
